@@ -1,0 +1,74 @@
+"""Grammars that limit what may be generated, on llguidance.
+
+A `Constraint` is compiled once for a request; its matcher follows the answer token by token. The engine masks
+the logits with it before it samples, and rolls it back with rejected drafts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from numpy.typing import NDArray
+
+from langchain_qwen.errors import EngineError, InvalidSchemaError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constraint:
+    """A llguidance grammar over a tokenizer's vocabulary."""
+
+    tokenizer: LLTokenizer
+    grammar: str
+
+    def check(self) -> None:
+        """Raise `InvalidSchemaError` when the grammar does not compile."""
+        failed, messages = LLMatcher.validate_grammar_with_warnings(self.grammar, self.tokenizer)
+        if failed:
+            raise InvalidSchemaError(f"the schema cannot be compiled to a grammar: {messages[0]}")
+
+    def matcher(self) -> Matcher:
+        """Start at the beginning of an answer."""
+        return Matcher(LLMatcher(self.tokenizer, self.grammar), self.tokenizer.vocab_size)
+
+
+class Matcher:
+    """Follows one answer through a grammar."""
+
+    def __init__(self, inner: LLMatcher, vocab_size: int):
+        self._inner = inner
+        self._words: NDArray[np.int32] = np.zeros((vocab_size + 31) // 32, dtype=np.int32)
+        self._vocab_size = vocab_size
+        self._raise_on_error()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing but the end may follow."""
+        return self._inner.is_stopped()
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """Which tokens may come next: a boolean array of the vocabulary's length."""
+        self._inner.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
+        self._raise_on_error()
+        bits = np.unpackbits(self._words.view(np.uint8), bitorder="little")
+        return bits[: self._vocab_size].view(np.bool_)
+
+    def forced(self) -> list[int]:
+        """Tokens that spell what must come next (one of possibly several spellings: a draft, not a fact)."""
+        return self._inner.compute_ff_tokens()
+
+    def accept(self, token: int) -> None:
+        """Advance by one allowed token."""
+        self._inner.consume_token(token)
+        self._raise_on_error()
+
+    def rollback(self, count: int) -> None:
+        """Take back the last `count` tokens."""
+        if count:
+            self._inner.rollback(count)
+            self._raise_on_error()
+
+    def _raise_on_error(self) -> None:
+        if self._inner.is_error():
+            raise EngineError(f"the grammar failed: {self._inner.get_error()}")

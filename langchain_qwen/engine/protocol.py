@@ -1,0 +1,138 @@
+"""What the engine takes and gives: token ids in, token ids out.
+
+Nothing here knows of text, templates or LangChain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from langchain_qwen.engine.constraint import Constraint
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is chosen from the logits.
+
+    The steps run in the order of the fields' use in `sampling.py`: logit bias, penalties, temperature,
+    top-k, top-p, min-p, which is the order of transformers' `generate`.
+
+    Attributes:
+        temperature: 0 is greedy: the most likely token, the lowest id among equals.
+        top_k: Keep the k most likely tokens (and their equals); 0 keeps all.
+        top_p: Keep the smallest set of tokens whose probability reaches this; 1 keeps all.
+        min_p: Drop tokens less likely than this share of the most likely one; 0 keeps all.
+        repetition_penalty: Divides positive and multiplies negative logits of all tokens seen in prompt or
+            answer (Keskar et al., arXiv:1909.05858); 1 is off.
+        presence_penalty: Subtracted once from the logits of tokens in the answer (OpenAI's definition).
+        frequency_penalty: Subtracted once for each time a token is in the answer.
+        logit_bias: Added to the logits of these token ids.
+        seed: With the position in the answer, decides every random number.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation.
+
+    Attributes:
+        prompt_ids: The whole prompt, at least one token.
+        max_tokens: The most tokens to generate, at least one.
+        stop_ids: Tokens that end the answer; they are not part of it.
+        top_logprobs: None for no logprobs; else how many alternatives to report with each token (0 to 20).
+        constraint: What the answer may be; None for anything.
+    """
+
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    stop_ids: frozenset[int]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    top_logprobs: int | None = None
+    constraint: Constraint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The prompt has been processed and the first token follows."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    queue_s: float
+    prefill_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token.
+
+    Attributes:
+        id: The token.
+        logprob: Its log probability under the unmodified logits (temperature 1, no penalties, no constraint).
+        top_logprobs: The most likely ids at this position with their log probabilities, best first.
+    """
+
+    id: int
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer ended by itself (`stop`) or at `max_tokens` (`length`)."""
+
+    reason: Literal["stop", "length"]
+    completion_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
+    decode_s: float
+
+
+Event = Started | Token | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine is."""
+
+    model: str
+    context_window: int
+    vocab_size: int
+    device: str
+    precision: str
+
+
+class Engine(Protocol):
+    """Generates tokens for any number of requests at once.
+
+    Both streams yield one `Started`, then `Token`s, then one `Finished`. Closing the iterator, or cancelling the
+    task that reads it, stops the work at the next step.
+    """
+
+    @property
+    def info(self) -> EngineInfo:
+        """Window, vocabulary, device and precision."""
+        ...
+
+    def stream(self, request: Request) -> Iterator[Event]:
+        """Generate, blocking between events."""
+        ...
+
+    def astream(self, request: Request) -> AsyncIterator[Event]:
+        """Generate without blocking the event loop."""
+        ...
+
+    def close(self) -> None:
+        """Stop all work and free the weights; later calls raise `EngineClosedError`."""
+        ...

@@ -1,0 +1,132 @@
+"""Every error this package raises, each saying what is wrong and what to do next.
+
+    QwenError
+    ├── ConfigurationError            a setting is wrong (also a ValueError)
+    │   ├── UnknownParameterError     no such parameter; names the nearest one
+    │   └── InvalidParameterError     a value out of range, or two that contradict each other
+    ├── MissingDependencyError        an extra is not installed (also an ImportError)
+    ├── CheckpointError               the weights cannot be used
+    │   ├── ModelNotFoundError        no such folder, alias or hub id in reach
+    │   ├── IncompleteCheckpointError a half-downloaded or damaged folder
+    │   ├── UnsafeWeightsError        pickled weights, which could run code
+    │   ├── UnsupportedModelError     not a Qwen2-family causal language model
+    │   ├── ChecksumError             a download that is not the official file
+    │   └── PrecisionError            this precision cannot be had here
+    ├── RequestError                  this call cannot be answered (also a ValueError)
+    │   ├── InvalidMessagesError      empty or impossible conversations
+    │   ├── UnsupportedContentError   images, audio, files: the model reads text only
+    │   ├── InvalidSchemaError        a tool or output schema that cannot be compiled
+    │   └── ContextOverflowError      the prompt and the reserved answer exceed the window
+    ├── EngineError                   the engine could not finish
+    │   ├── EngineClosedError         used after close()
+    │   ├── OutOfMemoryError          weights or KV memory do not fit (also a MemoryError)
+    │   └── GenerationTimeoutError    the call's `timeout` passed
+    └── OutputTruncatedError          constrained output was cut by max_tokens
+
+Where langchain-core has an error for the same thing, ours inherits from it too, so that generic code
+(for instance LangChain's SummarizationMiddleware, which recovers from an overflow) keeps working.
+"""
+
+from __future__ import annotations
+
+from langchain_core import exceptions as core
+
+
+class QwenError(Exception):
+    """Base class of all errors of langchain-qwen."""
+
+
+class ConfigurationError(QwenError, ValueError):
+    """A setting of the model object or of a call is wrong."""
+
+
+class UnknownParameterError(ConfigurationError):
+    """A parameter that does not exist."""
+
+
+class InvalidParameterError(ConfigurationError):
+    """A parameter value out of its range, or values that contradict each other."""
+
+
+class MissingDependencyError(QwenError, ImportError):
+    """A feature needs an extra that is not installed."""
+
+
+class CheckpointError(QwenError):
+    """The weights or the files beside them cannot be used."""
+
+
+class ModelNotFoundError(CheckpointError, core.ModelNotFoundError):
+    """No local folder, alias or reachable hub repository has this name."""
+
+
+class IncompleteCheckpointError(CheckpointError):
+    """A checkpoint folder lacks files or holds damaged ones."""
+
+
+class UnsafeWeightsError(CheckpointError):
+    """The folder holds pickled weights only; loading them could run code."""
+
+
+class UnsupportedModelError(CheckpointError):
+    """The checkpoint is not a causal language model of the Qwen2 family."""
+
+
+class ChecksumError(CheckpointError):
+    """A downloaded file is not the official one."""
+
+
+class PrecisionError(CheckpointError):
+    """The asked precision cannot be had on this device or with what is installed."""
+
+
+class RequestError(QwenError, core.ModelInvalidRequestError, ValueError):
+    """A call that cannot be answered as it is."""
+
+
+class InvalidMessagesError(RequestError):
+    """An empty conversation, or one that no chat can have."""
+
+
+class UnsupportedContentError(RequestError):
+    """Content other than text."""
+
+
+class InvalidSchemaError(RequestError):
+    """A tool or output schema that the grammar compiler refuses."""
+
+
+class ContextOverflowError(RequestError, core.ContextOverflowError):
+    """The prompt plus the reserved answer is longer than the context window.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, exact.
+        reserved_tokens: Tokens kept free for the answer.
+        context_window: Tokens the model can hold.
+    """
+
+    def __init__(self, message: str, *, prompt_tokens: int, reserved_tokens: int, context_window: int):
+        super().__init__(message)
+        self.prompt_tokens = prompt_tokens
+        self.reserved_tokens = reserved_tokens
+        self.context_window = context_window
+
+
+class EngineError(QwenError):
+    """The engine could not finish a request."""
+
+
+class EngineClosedError(EngineError):
+    """The engine, or the model object that owns it, has been closed."""
+
+
+class OutOfMemoryError(EngineError, MemoryError):
+    """Weights or KV memory do not fit."""
+
+
+class GenerationTimeoutError(EngineError, core.ModelTimeoutError, TimeoutError):
+    """The call's `timeout` passed before the answer was complete."""
+
+
+class OutputTruncatedError(QwenError, core.OutputParserException):
+    """Constrained output was cut by `max_tokens` before it was complete."""
