@@ -51,6 +51,8 @@ class Matcher:
         """Which tokens may come next: a boolean array of the vocabulary's length."""
         self._inner.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
         self._raise_on_error()
+        if not self._words.any():
+            raise EngineError("the grammar allows no further token, yet the answer is not complete")
         bits = np.unpackbits(self._words.view(np.uint8), bitorder="little")
         return bits[: self._vocab_size].view(np.bool_)
 

@@ -53,6 +53,7 @@ class Request:
         stop_ids: Tokens that end the answer; they are not part of it.
         top_logprobs: None for no logprobs; else how many alternatives to report with each token (0 to 20).
         constraint: What the answer may be; None for anything.
+        deadline: When (`time.monotonic()` seconds) to give up with `GenerationTimeoutError`; None for never.
     """
 
     prompt_ids: tuple[int, ...]
@@ -61,6 +62,7 @@ class Request:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     top_logprobs: int | None = None
     constraint: Constraint | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

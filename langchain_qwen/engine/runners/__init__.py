@@ -1,0 +1,1 @@
+"""Runners: one step of the model over the new tokens of all running requests."""

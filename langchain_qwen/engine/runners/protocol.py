@@ -1,0 +1,67 @@
+"""What a scheduler asks of a runner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """New tokens of one request in a step.
+
+    Attributes:
+        tokens: The new tokens.
+        start: The position of the first one in the request: how many tokens its blocks hold already.
+        blocks: The request's blocks in order, with room for the new tokens.
+        num_logits: For how many of the last new tokens logits are wanted; 0 within a prompt.
+    """
+
+    tokens: Sequence[int]
+    start: int
+    blocks: Sequence[int]
+    num_logits: int
+
+
+class Runner(Protocol):
+    """Computes one step over a ragged batch."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where logits come back."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """How the weights are held."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Length of a row of logits."""
+        ...
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """What one token in the KV memory costs."""
+        ...
+
+    def allocate(self, num_blocks: int) -> None:
+        """Reserve KV memory for this many blocks."""
+        ...
+
+    def step(self, chunks: Sequence[Chunk]) -> Tensor:
+        """Process all chunks and store their keys and values.
+
+        Returns:
+            Logits, float32, one row for each token that asked for them, in the order of chunks and tokens.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free weights and KV memory."""
+        ...
