@@ -1,0 +1,430 @@
+"""ChatQwen: the one file that knows both LangChain and the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models.chat_models import BaseChatModel, LangSmithParams
+from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage, message_chunk_to_message
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from typing_extensions import Self
+
+from langchain_qwen import structured_output
+from langchain_qwen._version import __version__
+from langchain_qwen.checkpoints import Checkpoint, resolve
+from langchain_qwen.engine import Constraint, Engine, Request
+from langchain_qwen.engine.loading import load_engine
+from langchain_qwen.engine.sharing import EngineKey, Leases
+from langchain_qwen.errors import ContextOverflowError
+from langchain_qwen.output.answer import Answer
+from langchain_qwen.output.plan import PLAN_ARGUMENTS, OutputPlan, plan_output
+from langchain_qwen.parameters import (
+    MAX_ANSWER_TOKENS,
+    GenerationParameters,
+    accepted_names,
+    check_names,
+    merged,
+    readable_errors,
+)
+from langchain_qwen.prompting import Prompter, Tokenizer, check_conversation
+
+PROVIDER = "qwen"
+DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
+DEFAULT_WINDOW = 32768
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Everything that one answer needs, checked before any weights are loaded."""
+
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    plan: OutputPlan
+    parameters: GenerationParameters
+    request: Request
+
+
+class ChatQwen(GenerationParameters, BaseChatModel):
+    """Qwen2.5 on this machine as a LangChain chat model.
+
+    ```python
+    from langchain_qwen import ChatQwen
+
+    model = ChatQwen(model="coder-1.5b", temperature=0)
+    model.invoke("Why is the sky blue?").text
+    ```
+
+    Every parameter of `GenerationParameters` can be given here, to `bind`, and to each call; so can `model`.
+    Weights load at the first call and are shared by all objects with the same checkpoint, precision and device.
+    Requests that run at the same time (`batch`, threads, tasks) share the steps of the engine.
+
+    Errors are those of `langchain_qwen.errors`; bad input raises before weights are loaded where that is possible.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, extra="forbid", arbitrary_types_allowed=True)
+
+    model: str = Field(default=DEFAULT_MODEL, alias="model_name")
+    """A hub id, a local folder, or an alias that `langchain-qwen pull` knows (`coder-1.5b`, `coder-0.5b`)."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+
+    cache_dir: str | None = None
+    """Where downloads are kept; None is the usual place of huggingface_hub, for aliases that of this package."""
+
+    local_files_only: bool = False
+    """Never download."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = "auto"
+    """How the weights are held. Auto is bf16 on a GPU and fp32 on a CPU."""
+
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", "mps"; auto takes the first accelerator there is."""
+
+    kv_cache_bytes: int | None = Field(default=None, gt=0)
+    """Memory for keys and values of all running and remembered tokens; None holds one full context window."""
+
+    streaming: bool = False
+    """Generate in streaming mode also under `invoke`, so that callbacks see every token."""
+
+    api_key: SecretStr | None = None
+    """Not used by a model on this machine; accepted since LangChain's standard parameters include it."""
+
+    max_retries: int | None = None
+    """Not used: nothing here fails by chance. Accepted since LangChain's standard parameters include it."""
+
+    _leases: Leases = PrivateAttr(default_factory=Leases)
+
+    def __init__(self, **kwargs: Any) -> None:
+        check_names(kwargs, accepted_names(type(self)))
+        with readable_errors():
+            super().__init__(**kwargs)
+
+    @model_validator(mode="after")
+    def add_langchain_qwen_version(self) -> Self:
+        """Tell LangSmith which version made a trace."""
+        self._add_version("langchain-qwen", __version__)
+        return self
+
+    # -- identity -----------------------------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "chat-qwen"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        names = ("model", "revision", "precision", "device", *GenerationParameters.model_fields)
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """`langchain_core.load.dumps` and `load` work."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where `load` finds the class."""
+        return ["langchain_qwen", "chat_models"]
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        parameters, _, model = self._read_call(stop, kwargs)
+        params = LangSmithParams(ls_provider=PROVIDER, ls_model_type="chat", ls_model_name=model)
+        if parameters.temperature is not None:
+            params["ls_temperature"] = parameters.temperature
+        if parameters.max_tokens is not None:
+            params["ls_max_tokens"] = parameters.max_tokens
+        if parameters.stop:
+            params["ls_stop"] = parameters.stop
+        return params
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        window = DEFAULT_WINDOW
+        config = Path(self.model).expanduser() / "config.json"
+        if config.is_file():
+            window = json.loads(config.read_text(encoding="utf-8")).get("max_position_embeddings", window)
+        return ModelProfile(
+            name=self.model,
+            open_weights=True,
+            max_input_tokens=window,
+            max_output_tokens=min(MAX_ANSWER_TOKENS, window),
+            text_inputs=True,
+            text_outputs=True,
+            image_inputs=False,
+            audio_inputs=False,
+            video_inputs=False,
+            reasoning_output=False,
+            tool_calling=True,
+            tool_choice=True,
+            structured_output=True,
+            temperature=True,
+        )
+
+    # -- counting -----------------------------------------------------------------------------------------------
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Ids of a text as data: what looks like a control token is none."""
+        return self._tokenizer(self._checkpoint(self.model)).encode(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """Tokens of a text as data."""
+        return len(self.get_token_ids(text))
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: list[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """Tokens of the prompt for these messages and tools, exactly as it is sent."""
+        return self._prompter(self._checkpoint(self.model)).count(messages, _openai_tools(tools))
+
+    # -- generating ---------------------------------------------------------------------------------------------
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  core calls it for streams only
+        **kwargs: Any,
+    ) -> ChatResult:
+        return _as_result(list(self._stream(messages, stop, **kwargs)))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> ChatResult:
+        return _as_result([chunk async for chunk in self._astream(messages, stop, **kwargs)])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        call = self._prepare(messages, stop, kwargs)
+        engine, request = self._engine(call)
+        answer = self._answer(call, engine)
+        events = engine.stream(request)
+        for event in events:
+            for chunk in answer.feed(event):
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+            if answer.complete:
+                break
+        events.close()
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        # Reading files, compiling grammars and loading weights must not block the event loop.
+        call = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
+        engine, request = await asyncio.to_thread(self._engine, call)
+        answer = self._answer(call, engine)
+        events = engine.astream(request)
+        try:
+            async for event in events:
+                for chunk in answer.feed(event):
+                    if run_manager:
+                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
+                if answer.complete:
+                    break
+        finally:
+            await events.aclose()
+
+    def _read_call(
+        self, stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> tuple[GenerationParameters, dict[str, Any], str]:
+        """Split a call's arguments into parameters, those of the output's form, and the model."""
+        overrides = {name: value for name, value in kwargs.items() if name not in (*PLAN_ARGUMENTS, "model")}
+        parameters = merged(self, overrides)
+        if stop:
+            parameters = parameters.model_copy(update={"stop": [*(parameters.stop or []), *stop]})
+        plan = {name: kwargs[name] for name in PLAN_ARGUMENTS if name in kwargs}
+        return parameters, plan, kwargs.get("model") or self.model
+
+    def _prepare(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> _Call:
+        """Check everything that can be checked without weights."""
+        started = time.monotonic()
+        parameters, plan_arguments, model = self._read_call(stop, kwargs)
+        plan = plan_output(**plan_arguments)
+        check_conversation(messages)
+        checkpoint = self._checkpoint(model)
+        tokenizer = self._tokenizer(checkpoint)
+        constraint = None
+        if plan.grammar is not None:
+            constraint = Constraint(tokenizer.llguidance, plan.grammar)
+            constraint.check()
+        if plan.instruction is not None:
+            messages = [*messages, SystemMessage(plan.instruction)]
+        prompt_ids = self._prompter(checkpoint).encode(messages, plan.tools)
+        request = Request(
+            prompt_ids=tuple(prompt_ids),
+            max_tokens=_room(len(prompt_ids), parameters.max_tokens, checkpoint.context_window),
+            stop_ids=checkpoint.eos_token_ids,
+            sampling=parameters.sampling(checkpoint.generation, exact_copying=bool(plan.tools or plan.grammar)),
+            top_logprobs=parameters.top_logprobs if parameters.logprobs is not True else parameters.top_logprobs or 0,
+            constraint=constraint,
+            deadline=None if parameters.timeout is None else started + parameters.timeout,
+        )
+        return _Call(checkpoint, tokenizer, plan, parameters, request)
+
+    def _engine(self, call: _Call) -> tuple[Engine, Request]:
+        """The engine, loaded if need be, and the request cut to what its KV memory holds where no length was asked."""
+        key = EngineKey(call.checkpoint.fingerprint, self.precision, self.device, self.kv_cache_bytes)
+        engine = self._leases.get(
+            key,
+            lambda: load_engine(
+                call.checkpoint, precision=self.precision, device=self.device, kv_cache_bytes=self.kv_cache_bytes
+            ),
+        )
+        length, window = len(call.request.prompt_ids), engine.info.context_window
+        max_tokens = _room(length, call.parameters.max_tokens, window)
+        return engine, replace(call.request, max_tokens=max_tokens)
+
+    def _answer(self, call: _Call, engine: Engine) -> Answer:
+        return Answer(
+            call.tokenizer.token_bytes,
+            call.plan,
+            stop=call.parameters.stop or (),
+            with_logprobs=call.request.top_logprobs is not None,
+            prompt_tokens=len(call.request.prompt_ids),
+            metadata={"model_name": call.checkpoint.name, "precision": engine.info.precision},
+        )
+
+    def _checkpoint(self, model: str) -> Checkpoint:
+        return resolve(
+            model,
+            revision=self.revision if model == self.model else None,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+        )
+
+    @staticmethod
+    def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+        return Tokenizer.from_folder(checkpoint.path, checkpoint.vocab_size)
+
+    def _prompter(self, checkpoint: Checkpoint) -> Prompter:
+        return Prompter.from_folder(checkpoint.path, self._tokenizer(checkpoint))
+
+    # -- tools and structured output ----------------------------------------------------------------------------
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Show tools to the model.
+
+        Args:
+            tools: Functions, pydantic classes, TypedDicts, LangChain tools or OpenAI tool dicts.
+            tool_choice: None or "auto": the model decides. "none": no call. "any", "required", True: some call. A
+                name, or OpenAI's dict around one: that tool. Forced calls always fit their schemas.
+            strict: Calls fit their schemas also where the model decides to call.
+            parallel_tool_calls: Whether one answer may hold several calls.
+            **kwargs: Further arguments to bind, `response_format` among them.
+
+        Raises:
+            InvalidParameterError: For a `tool_choice` that names no bound tool.
+            InvalidSchemaError: For a tool whose schema cannot be compiled, where it has to be.
+        """
+        options = {"tool_choice": tool_choice, "strict": strict, "parallel_tool_calls": parallel_tool_calls}
+        bound = {name: value for name, value in options.items() if value is not None}
+        formatted = _openai_tools(tools, strict=strict)
+        plan = {name: value for name, value in kwargs.items() if name in PLAN_ARGUMENTS}
+        plan_output(tools=formatted, **bound, **plan)  # raises now rather than at the first call
+        return self.bind(tools=formatted, **bound, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Answer with an object of a schema.
+
+        The answer is generated under a grammar, so it always parses and fits the schema. Where `max_tokens` ends it
+        before it is complete, `OutputTruncatedError` is raised (or returned as `parsing_error`).
+
+        Args:
+            schema: A pydantic class (v1 or v2), a TypedDict, a JSON Schema or an OpenAI tool dict.
+            method: "json_schema" constrains the answer itself; "function_calling" forces a call of one tool;
+                "json_mode" allows any JSON object and leaves it to the prompt to say which.
+            include_raw: Return `{"raw": message, "parsed": object, "parsing_error": error}` and raise no parsing error.
+            strict: Accepted for compatibility: the output fits the schema in any case (json_mode excepted).
+            **kwargs: Further arguments to bind.
+        """
+        return structured_output.build(
+            self, schema, method=method, include_raw=include_raw, strict=strict, bound=kwargs
+        )
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Release the weights; they are freed when no other model object uses them. Later calls raise."""
+        self._leases.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _room(prompt_tokens: int, max_tokens: int | None, window: int) -> int:
+    """How long the answer may get.
+
+    Raises:
+        ContextOverflowError: When the prompt and the answer that was asked for are longer than the window.
+    """
+    room = window - prompt_tokens
+    reserved = max_tokens or 1
+    if room < reserved:
+        raise ContextOverflowError(
+            f"the prompt has {prompt_tokens} tokens and {reserved} are reserved for the answer, but the context "
+            f"window holds {window}: {reserved - room} too many. Shorten or trim the messages, or lower `max_tokens`",
+            prompt_tokens=prompt_tokens,
+            reserved_tokens=reserved,
+            context_window=window,
+        )
+    return max_tokens or min(room, MAX_ANSWER_TOKENS)
+
+
+def _openai_tools(tools: Sequence[Any] | None, *, strict: bool | None = None) -> list[dict[str, Any]]:
+    return [convert_to_openai_tool(tool, strict=strict) for tool in tools or ()]
+
+
+def _as_result(chunks: list[ChatGenerationChunk]) -> ChatResult:
+    """One message of all chunks, as a caller that adds them up would get it."""
+    message = message_chunk_to_message(AIMessageChunk(content="") + [chunk.message for chunk in chunks])
+    info = {k: message.response_metadata[k] for k in ("finish_reason", "logprobs") if k in message.response_metadata}
+    return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])

@@ -1,0 +1,153 @@
+"""What form an answer must have, from the arguments that LangChain passes for tools and structured output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_qwen.errors import InvalidParameterError, InvalidSchemaError
+from langchain_qwen.output import grammars
+
+# The arguments of a call that are planned here; `bind_tools` and `with_structured_output` bind them.
+PLAN_ARGUMENTS = ("tools", "tool_choice", "parallel_tool_calls", "strict", "response_format")
+
+Tool = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """How one answer is prompted for, constrained and parsed.
+
+    Attributes:
+        tools: Tools that the prompt shows, in OpenAI's format.
+        grammar: The llguidance grammar that the answer follows; None for free text.
+        instruction: A system message that goes after the conversation; None for none.
+        one_call: Whether the answer ends with its first tool call.
+    """
+
+    tools: Sequence[Tool] = ()
+    grammar: str | None = None
+    instruction: str | None = None
+    one_call: bool = False
+
+    @property
+    def tool_names(self) -> list[str]:
+        """Names of the tools that may be called."""
+        return [tool["function"]["name"] for tool in self.tools]
+
+
+def plan_output(
+    *,
+    tools: Sequence[Tool] | None = None,
+    tool_choice: Any = None,
+    parallel_tool_calls: bool | None = None,
+    strict: bool | None = None,
+    response_format: Mapping[str, Any] | None = None,
+) -> OutputPlan:
+    """Decide on prompt, grammar and parser.
+
+    Args:
+        tools: In OpenAI's format.
+        tool_choice: None or "auto": the model decides. "none": no calls. "any", "required" or True: at least one
+            call. A tool's name, or a dict that names one: that tool.
+        parallel_tool_calls: Whether one answer may hold several calls. Default: yes, except for one named tool.
+        strict: Also where the model decides, a call must be of a bound tool and its arguments must fit the schema.
+        response_format: `{"type": "text" | "json_object" | "json_schema", ...}` as in OpenAI's API.
+
+    Raises:
+        InvalidParameterError: For values that do not exist or contradict each other.
+        InvalidSchemaError: For a schema that cannot be compiled.
+    """
+    tools = list(tools or ())
+    _check_tools(tools)
+    forced = _forced_tools(tools, tool_choice)
+    schema = _schema_of(response_format)
+    if forced and schema is not None:
+        raise InvalidParameterError("tool_choice forces a tool call, which contradicts response_format; drop one")
+    if forced:
+        single_tool = len(forced) == 1 and tool_choice not in ("any", "required", True)
+        parallel = not single_tool if parallel_tool_calls is None else parallel_tool_calls
+        # The prompt shows all tools, whichever is forced, so that its beginning stays the same.
+        return OutputPlan(tools, grammars.tool_calls(forced, parallel=parallel), one_call=not parallel)
+    if tool_choice in ("none", False):
+        tools = []
+    parallel = parallel_tool_calls is not False
+    if schema is not None:
+        grammar = (
+            grammars.tool_calls_or_json(tools, schema, parallel=parallel) if tools else grammars.json_schema(schema)
+        )
+        return OutputPlan(tools, grammar, _instruction(response_format or {}), one_call=bool(tools) and not parallel)
+    grammar_of_calls = grammars.text_or_tool_calls(tools, parallel=parallel) if tools and strict else None
+    return OutputPlan(tools, grammar_of_calls, one_call=bool(tools) and not parallel)
+
+
+def _check_tools(tools: Sequence[Tool]) -> None:
+    names = [tool.get("function", {}).get("name") for tool in tools]
+    for name in names:
+        if not name or not isinstance(name, str):
+            raise InvalidSchemaError("a tool has no name; pass tools through bind_tools")
+        if names.count(name) > 1:
+            raise InvalidSchemaError(f"two tools are named {name!r}; names must differ")
+
+
+def _forced_tools(tools: Sequence[Tool], choice: Any) -> list[Tool]:
+    """The tools one of which must be called; none where the model decides."""
+    if isinstance(choice, Mapping):
+        choice = _name_in(choice)
+    if choice in (None, False, "auto", "none"):
+        return []
+    if not tools:
+        raise InvalidParameterError(f"tool_choice={choice!r} needs tools; pass them to bind_tools")
+    if choice in ("any", "required", True):
+        return list(tools)
+    named = [tool for tool in tools if tool["function"]["name"] == choice]
+    if not named:
+        names = ", ".join(tool["function"]["name"] for tool in tools)
+        raise InvalidParameterError(
+            f"tool_choice={choice!r} is neither 'auto', 'none', 'any', 'required' nor a bound tool ({names})"
+        )
+    return named
+
+
+def _name_in(choice: Mapping[str, Any]) -> Any:
+    """The name or word in OpenAI's and Anthropic's dict forms."""
+    if "function" in choice:
+        return choice["function"].get("name")
+    if choice.get("name"):
+        return choice["name"]
+    return choice.get("type")
+
+
+def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if response_format is None:
+        return None
+    match response_format.get("type"):
+        case "text":
+            return None
+        case "json_object":
+            return {"type": "object"}
+        case "json_schema":
+            inner = response_format.get("json_schema", response_format)
+            schema = inner.get("schema")
+            if isinstance(schema, dict):
+                return schema
+    raise InvalidParameterError(
+        'response_format must be {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}, '
+        '{"type": "json_object"} or {"type": "text"}'
+    )
+
+
+def _instruction(response_format: Mapping[str, Any]) -> str | None:
+    """Tell the model the schema; in JSON mode the caller's prompt says what is wanted.
+
+    It goes to the end, so that the prompt's beginning is the same as without it and comes from the cache.
+    """
+    if response_format.get("type") != "json_schema":
+        return None
+    schema = _schema_of(response_format)
+    return (
+        "Answer with one JSON value that conforms to this JSON Schema, and nothing else:\n"
+        f"{json.dumps(schema, ensure_ascii=False)}"
+    )
