@@ -1,0 +1,1 @@
+"""The runner for CPUs: quantised weights and C kernels, a whole step in one native call."""

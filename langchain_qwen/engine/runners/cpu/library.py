@@ -1,0 +1,104 @@
+"""The native library: its structs and functions, loaded through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_void_p
+from pathlib import Path
+
+BF16, INT4, INT8 = 0, 1, 2  # enum lq_format
+
+
+class Matrix(Structure):
+    """`lq_matrix`."""
+
+    _fields_ = (
+        ("format", c_int32),
+        ("group", c_int32),
+        ("rows", c_int32),
+        ("cols", c_int32),
+        ("data", c_void_p),
+        ("bias", c_void_p),
+    )
+
+
+class Layer(Structure):
+    """`lq_layer`."""
+
+    _fields_ = (
+        ("qkv", Matrix),
+        ("out", Matrix),
+        ("gate_up", Matrix),
+        ("down", Matrix),
+        ("attention_norm", c_void_p),
+        ("ffn_norm", c_void_p),
+    )
+
+
+class Model(Structure):
+    """`lq_model`."""
+
+    _fields_ = (
+        ("num_layers", c_int32),
+        ("hidden", c_int32),
+        ("heads", c_int32),
+        ("kv_heads", c_int32),
+        ("head_dim", c_int32),
+        ("ffn", c_int32),
+        ("vocab", c_int32),
+        ("norm_eps", c_float),
+        ("layers", POINTER(Layer)),
+        ("final_norm", c_void_p),
+        ("head", Matrix),
+    )
+
+
+class KV(Structure):
+    """`lq_kv`."""
+
+    _fields_ = (("num_blocks", c_int32), ("keys", c_void_p), ("values", c_void_p))
+
+
+class Step(Structure):
+    """`lq_step`."""
+
+    _fields_ = (
+        ("tokens", c_int32),
+        ("position", c_void_p),
+        ("table", c_void_p),
+        ("blocks", c_void_p),
+        ("cosine", c_void_p),
+        ("sine", c_void_p),
+        ("hidden", c_void_p),
+        ("wanted", c_int32),
+        ("wanted_token", c_void_p),
+        ("logits", c_void_p),
+    )
+
+
+@functools.cache
+def load() -> ctypes.CDLL:
+    """Load the library that the package's build made.
+
+    Raises:
+        OSError: When the build made none, since there was no C compiler.
+    """
+    library = ctypes.CDLL(str(Path(__file__).parent / "liblangchain_qwen.so"))
+    library.lq_runner_new.restype = c_void_p
+    library.lq_runner_new.argtypes = [POINTER(Model), POINTER(KV), c_int, c_int, c_int, c_int]
+    library.lq_runner_free.restype = None
+    library.lq_runner_free.argtypes = [c_void_p]
+    library.lq_runner_step.restype = None
+    library.lq_runner_step.argtypes = [c_void_p, POINTER(Step)]
+    library.lq_runner_kernels.restype = c_char_p
+    library.lq_runner_kernels.argtypes = [c_void_p]
+    for pack in (library.lq_pack_int4, library.lq_pack_int8, library.lq_pack_bf16):
+        pack.restype = None
+        pack.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
+    library.lq_best_kernels.restype = c_char_p
+    library.lq_best_kernels.argtypes = []
+    return library
+
+
+__all__ = ["BF16", "INT4", "INT8", "KV", "Layer", "Matrix", "Model", "Step", "load"]

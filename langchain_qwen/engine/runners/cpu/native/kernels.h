@@ -1,0 +1,52 @@
+// The arithmetic of a step, once for every instruction set. `lq_kernels_best` chooses at run time.
+//
+// Every kernel computes a token's numbers from that token's inputs in a fixed order, whatever else is in the step: this
+// is what makes an answer independent, to the bit, of batch mates, chunk sizes and drafts.
+#pragma once
+#include "model.h"
+
+enum { LQ_TILE = 4 };  // tokens that share each unpacking of a panel
+
+// Activations as the matrix products read them: tiles of up to LQ_TILE tokens, `width` in the last one may be less.
+//   quantised: codes  [cols/4][width] groups of four int8, scale [cols/group][width], sum = scale * sum of codes
+//   bf16:      values [cols][width] float
+typedef struct {
+    int8_t *codes;
+    float *scale, *sum;
+    float *values;
+} lq_acts;
+
+typedef struct {
+    const char *name;
+
+    // Write the activations of token `m` of `tokens` in the form that matrix `w` reads; columns [begin, end) only.
+    void (*store_acts)(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end);
+
+    // out[m][row] = sum_k w[row][k] * x[m][k] + bias[row] for all tokens and the rows of panels [first, last).
+    void (*multiply)(const lq_matrix *w, const lq_acts *acts, int tokens, int first, int last, float *out);
+
+    // y = x * weight / sqrt(mean(x*x) + eps)
+    void (*rms_norm)(const float *x, const float *weight, float eps, int n, float *y);
+    void (*add)(float *x, const float *y, int n);                          // x += y
+    void (*silu_multiply)(const float *gate, const float *up, int n, float *y);  // y = gate * sigmoid(gate) * up
+
+    // Attention of one token and one KV head over `length` stored tokens.
+    // query, out: [group heads][head_dim]; scores: scratch [group heads][length rounded up to 16].
+    void (*attend)(const float *query, int group_heads, int head_dim, const uint16_t *keys, const uint16_t *values,
+                   size_t block_stride, const int32_t *blocks, int length, float *scores, float *out);
+
+    void (*to_half)(const float *x, int n, uint16_t *y);
+} lq_kernels;
+
+extern const lq_kernels lq_kernels_portable;
+#if defined(__x86_64__)
+extern const lq_kernels lq_kernels_avx2;
+#endif
+
+const lq_kernels *lq_kernels_best(void);
+
+// Where a token's tile begins and how wide it is.
+static inline int lq_tile_width(int m, int tokens) {
+    int left = tokens - m / LQ_TILE * LQ_TILE;
+    return left < LQ_TILE ? left : LQ_TILE;
+}

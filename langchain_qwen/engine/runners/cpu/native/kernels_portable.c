@@ -1,0 +1,131 @@
+// Plain C for every machine, and what the fast kernels are tested against.
+#include <math.h>
+
+#include "half.h"
+#include "kernels.h"
+
+static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
+    const int width = lq_tile_width(m, tokens), lane = m % LQ_TILE, tile = m - lane;
+    if (w->format == LQ_BF16) {
+        float *values = acts->values + (size_t)tile * w->cols;
+        for (int k = begin; k < end; k++) values[(size_t)k * width + lane] = x[k];
+        return;
+    }
+    const int group = w->group, groups = w->cols / group;
+    int8_t *codes = acts->codes + (size_t)tile * w->cols;
+    float *scales = acts->scale + (size_t)tile * groups, *sums = acts->sum + (size_t)tile * groups;
+    for (int g = begin / group; g < end / group; g++) {
+        float largest = 0;
+        for (int k = g * group; k < (g + 1) * group; k++) largest = fmaxf(largest, fabsf(x[k]));
+        const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
+        int32_t sum = 0;
+        for (int k = g * group; k < (g + 1) * group; k++) {
+            const int8_t code = (int8_t)lrintf(x[k] * inverse);
+            codes[((size_t)(k / 4) * width + lane) * 4 + k % 4] = code;
+            sum += code;
+        }
+        scales[g * width + lane] = scale;
+        sums[g * width + lane] = scale * (float)sum;
+    }
+}
+
+static int weight_code(const lq_matrix *w, const uint8_t *block, int row, int k) {
+    if (w->format == LQ_INT8) return (int8_t)block[k / 4 * 32 + row * 4 + k % 4];
+    const uint8_t pair = block[k / 8 * 32 + row * 4 + k % 4];
+    return k % 8 < 4 ? pair & 15 : pair >> 4;
+}
+
+static void multiply_quantised(const lq_matrix *w, const lq_acts *acts, int m, int tokens, int panel, float *out) {
+    const int width = lq_tile_width(m, tokens), lane = m % LQ_TILE, tile = m - lane;
+    const int group = w->group, groups = w->cols / group;
+    const size_t code_bytes = (size_t)group * (w->format == LQ_INT4 ? 4 : 8), block_bytes = code_bytes + 32;
+    const uint8_t *block = w->data + (size_t)panel * groups * block_bytes;
+    const int8_t *codes = acts->codes + (size_t)tile * w->cols;
+    const float *scales = acts->scale + (size_t)tile * groups, *sums = acts->sum + (size_t)tile * groups;
+    float y[8] = {0};
+    for (int g = 0; g < groups; g++, block += block_bytes) {
+        const uint16_t *scale = (const uint16_t *)(block + code_bytes), *scale_zero = scale + 8;
+        for (int r = 0; r < 8; r++) {
+            int32_t dot = 0;
+            for (int k = 0; k < group; k++)
+                dot += weight_code(w, block, r, k) *
+                       codes[((size_t)((g * group + k) / 4) * width + lane) * 4 + k % 4];
+            y[r] = fmaf((float)dot * scales[g * width + lane], lq_half_to_float(scale[r]), y[r]);
+            y[r] = fmaf(-sums[g * width + lane], lq_half_to_float(scale_zero[r]), y[r]);
+        }
+    }
+    for (int r = 0; r < 8; r++) out[r] = y[r] + (w->bias ? w->bias[panel * 8 + r] : 0);
+}
+
+static void multiply_bf16(const lq_matrix *w, const lq_acts *acts, int m, int tokens, int panel, float *out) {
+    const int width = lq_tile_width(m, tokens), lane = m % LQ_TILE, tile = m - lane;
+    const uint16_t *weights = (const uint16_t *)w->data + (size_t)panel * w->cols * 8;
+    const float *values = acts->values + (size_t)tile * w->cols;
+    float y[8] = {0};
+    for (int k = 0; k < w->cols; k++)
+        for (int r = 0; r < 8; r++)
+            y[r] = fmaf(values[(size_t)k * width + lane], lq_bf16_to_float(weights[k * 8 + r]), y[r]);
+    for (int r = 0; r < 8; r++) out[r] = y[r] + (w->bias ? w->bias[panel * 8 + r] : 0);
+}
+
+static void multiply(const lq_matrix *w, const lq_acts *acts, int tokens, int first, int last, float *out) {
+    for (int panel = first; panel < last; panel++)
+        for (int m = 0; m < tokens; m++)
+            (w->format == LQ_BF16 ? multiply_bf16 : multiply_quantised)(w, acts, m, tokens, panel,
+                                                                        out + (size_t)m * w->rows + panel * 8);
+}
+
+static void rms_norm(const float *x, const float *weight, float eps, int n, float *y) {
+    float squares[8] = {0};
+    for (int i = 0; i < n; i++) squares[i % 8] = fmaf(x[i], x[i], squares[i % 8]);
+    float sum = 0;
+    for (int i = 0; i < 8; i++) sum += squares[i];
+    const float factor = 1 / sqrtf(sum / (float)n + eps);
+    for (int i = 0; i < n; i++) y[i] = x[i] * factor * weight[i];
+}
+
+static void add(float *x, const float *y, int n) {
+    for (int i = 0; i < n; i++) x[i] += y[i];
+}
+
+static void silu_multiply(const float *gate, const float *up, int n, float *y) {
+    for (int i = 0; i < n; i++) y[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
+}
+
+static void attend(const float *query, int group_heads, int head_dim, const uint16_t *keys, const uint16_t *values,
+                   size_t block_stride, const int32_t *blocks, int length, float *scores, float *out) {
+    for (int h = 0; h < group_heads; h++, query += head_dim, out += head_dim) {
+        float largest = -INFINITY, sum = 0;
+        for (int t = 0; t < length; t++) {
+            const uint16_t *key = keys + (size_t)blocks[t / LQ_BLOCK] * block_stride + t % LQ_BLOCK;
+            float score = 0;
+            for (int d = 0; d < head_dim; d++) score = fmaf(query[d], lq_half_to_float(key[d * LQ_BLOCK]), score);
+            scores[t] = score;
+            largest = fmaxf(largest, score);
+        }
+        for (int d = 0; d < head_dim; d++) out[d] = 0;
+        for (int t = 0; t < length; t++) {
+            const uint16_t *value =
+                values + (size_t)blocks[t / LQ_BLOCK] * block_stride + (size_t)(t % LQ_BLOCK) * head_dim;
+            const float weight = expf(scores[t] - largest);
+            sum += weight;
+            for (int d = 0; d < head_dim; d++) out[d] = fmaf(weight, lq_half_to_float(value[d]), out[d]);
+        }
+        for (int d = 0; d < head_dim; d++) out[d] /= sum;
+    }
+}
+
+static void to_half(const float *x, int n, uint16_t *y) {
+    for (int i = 0; i < n; i++) y[i] = lq_float_to_half(x[i]);
+}
+
+const lq_kernels lq_kernels_portable = {
+    .name = "portable",
+    .store_acts = store_acts,
+    .multiply = multiply,
+    .rms_norm = rms_norm,
+    .add = add,
+    .silu_multiply = silu_multiply,
+    .attend = attend,
+    .to_half = to_half,
+};

@@ -1,0 +1,55 @@
+// The data that Python hands over: weights, KV memory and one step. Python mirrors these structs with ctypes.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+// How a matrix is held. All formats keep 8 rows ("a panel") interleaved, so that one load serves 8 rows and one
+// broadcast activation feeds them all; rows is a multiple of 8 and cols a multiple of group.
+//   INT4: per panel and group: group*4 bytes of codes, 8 fp16 scales, 8 fp16 scale*zero.
+//         Byte r*4+i of the j-th 32 bytes holds the codes of row r at k = 8j+i (low nibble) and 8j+4+i (high).
+//   INT8: per panel and group: group*8 bytes of signed codes, 8 fp16 scales, 8 fp16 scale*zero.
+//         Byte r*4+i of the j-th 32 bytes holds row r at k = 4j+i.
+//   BF16: per panel: for each k the 8 rows' bf16 values.
+enum lq_format { LQ_BF16 = 0, LQ_INT4 = 1, LQ_INT8 = 2 };
+
+typedef struct {
+    int32_t format, group, rows, cols;
+    const uint8_t *data;
+    const float *bias;  // [rows], or NULL
+} lq_matrix;
+
+typedef struct {
+    lq_matrix qkv, out, gate_up, down;  // gate_up: all gate rows, then all up rows
+    const float *attention_norm, *ffn_norm;
+} lq_layer;
+
+typedef struct {
+    int32_t num_layers, hidden, heads, kv_heads, head_dim, ffn, vocab;
+    float norm_eps;
+    const lq_layer *layers;
+    const float *final_norm;
+    lq_matrix head;
+} lq_model;
+
+// KV memory, fp16. A block holds 16 tokens of one layer:
+//   keys   [block][kv_head][head_dim][16]  transposed, so that a vector holds one component of many tokens
+//   values [block][kv_head][16][head_dim]
+enum { LQ_BLOCK = 16 };
+
+typedef struct {
+    int32_t num_blocks;
+    uint16_t *keys, *values;  // layer after layer
+} lq_kv;
+
+// One step over new tokens of any number of requests, packed in one row.
+typedef struct {
+    int32_t tokens;
+    const int32_t *position;      // [tokens] place in its request
+    const int32_t *table;         // [tokens] where the request's block numbers begin in `blocks`
+    const int32_t *blocks;        // block numbers of all requests
+    const float *cosine, *sine;   // [tokens][head_dim/2] rotary angles
+    float *hidden;                // [tokens][hidden] in: embeddings; overwritten
+    int32_t wanted;
+    const int32_t *wanted_token;  // [wanted] which tokens' logits are asked for, ascending
+    float *logits;                // [wanted][vocab]
+} lq_step;

@@ -1,0 +1,227 @@
+// One step of a Qwen2 model over a ragged batch, as all threads run it together.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "threads.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+typedef struct {
+    const lq_kernels *kernels;
+    lq_threads *threads;
+    lq_model model;
+    lq_kv kv;
+    int num_threads, max_tokens, max_length;
+    lq_acts acts;
+    float *normed, *qkv, *attended, *gate_up, *product;  // [max_tokens][...]
+    float *scores;                                       // [num_threads][heads per KV head][max_length]
+    void *memory;
+    lq_step step;
+} lq_runner;
+
+static int at_least(int a, int b) { return a > b ? a : b; }
+
+// Hands out items 0 .. count-1 to the threads, singly or in pieces.
+#define FOR_EACH(item, count) for (int item; (item = lq_threads_take(threads, 1)) < (count);)
+#define FOR_PIECES(first, last, count, size)                                                     \
+    for (int first, last; (first = lq_threads_take(threads, size)) < (count) &&                  \
+                          (last = first + (size) < (count) ? first + (size) : (count), 1);)
+
+static void multiply(lq_runner *r, lq_threads *threads, const lq_matrix *w, int tokens, float *out) {
+    const int panels = w->rows / 8;
+    int piece = panels / (r->num_threads * 8);
+    if (piece < 1) piece = 1;
+    if (piece > 16) piece = 16;
+    FOR_PIECES(first, last, panels, piece) r->kernels->multiply(w, &r->acts, tokens, first, last, out);
+    lq_threads_barrier(threads);
+}
+
+// hidden += product (unless NULL); activations of norm(hidden) for the matrix that comes next.
+static void add_and_norm(lq_runner *r, lq_threads *threads, const float *product, const float *norm, const lq_matrix *next) {
+    const lq_step *s = &r->step;
+    const int hidden = r->model.hidden;
+    FOR_EACH(m, s->tokens) {
+        float *h = s->hidden + (size_t)m * hidden, *normed = r->normed + (size_t)m * hidden;
+        if (product) r->kernels->add(h, product + (size_t)m * hidden, hidden);
+        r->kernels->rms_norm(h, norm, r->model.norm_eps, hidden, normed);
+        r->kernels->store_acts(next, &r->acts, normed, m, s->tokens, 0, hidden);
+    }
+    lq_threads_barrier(threads);
+}
+
+// Rotary embedding in the half-split form of transformers: components i and i + head_dim/2 are a pair.
+static void rotate(float *head, const float *cosine, const float *sine, int head_dim, float scale) {
+    const int half = head_dim / 2;
+    for (int i = 0; i < half; i++) {
+        const float a = head[i], b = head[i + half];
+        head[i] = (a * cosine[i] - b * sine[i]) * scale;
+        head[i + half] = (b * cosine[i] + a * sine[i]) * scale;
+    }
+}
+
+static void rotate_and_store(lq_runner *r, lq_threads *threads, int layer) {
+    const lq_model *model = &r->model;
+    const lq_step *s = &r->step;
+    const int d = model->head_dim, heads = model->heads, kv_heads = model->kv_heads;
+    const size_t layer_offset = (size_t)layer * (size_t)r->kv.num_blocks * (size_t)kv_heads * LQ_BLOCK * (size_t)d;
+    FOR_EACH(m, s->tokens) {
+        float *row = r->qkv + (size_t)m * (size_t)(heads + 2 * kv_heads) * (size_t)d;
+        const float *cosine = s->cosine + (size_t)m * (d / 2), *sine = s->sine + (size_t)m * (d / 2);
+        for (int h = 0; h < heads; h++) rotate(row + h * d, cosine, sine, d, 1 / sqrtf((float)d));
+        const int slot = s->position[m] % LQ_BLOCK;
+        const size_t block = (size_t)s->blocks[s->table[m] + s->position[m] / LQ_BLOCK];
+        for (int h = 0; h < kv_heads; h++) {
+            float *key = row + (size_t)(heads + h) * d, *value = row + (size_t)(heads + kv_heads + h) * d;
+            const size_t offset = layer_offset + (block * kv_heads + h) * LQ_BLOCK * d;
+            rotate(key, cosine, sine, d, 1);
+            uint16_t halves[256];
+            r->kernels->to_half(key, d, halves);
+            for (int i = 0; i < d; i++) r->kv.keys[offset + (size_t)i * LQ_BLOCK + slot] = halves[i];
+            r->kernels->to_half(value, d, r->kv.values + offset + (size_t)slot * d);
+        }
+    }
+    lq_threads_barrier(threads);
+}
+
+static void attend(lq_runner *r, lq_threads *threads, int thread, int layer) {
+    const lq_model *model = &r->model;
+    const lq_step *s = &r->step;
+    const int d = model->head_dim, heads = model->heads, kv_heads = model->kv_heads, group = heads / kv_heads;
+    const size_t head_block = (size_t)LQ_BLOCK * d, block_stride = head_block * kv_heads;
+    const size_t layer_offset = (size_t)layer * (size_t)r->kv.num_blocks * block_stride;
+    float *scores = r->scores + (size_t)thread * group * r->max_length;
+    FOR_EACH(item, s->tokens * kv_heads) {
+        const int m = item / kv_heads, h = item % kv_heads;
+        const size_t offset = layer_offset + h * head_block;
+        r->kernels->attend(r->qkv + (size_t)m * (heads + 2 * kv_heads) * d + (size_t)h * group * d, group, d,
+                           r->kv.keys + offset, r->kv.values + offset, block_stride, s->blocks + s->table[m],
+                           s->position[m] + 1, scores, r->attended + ((size_t)m * heads + (size_t)h * group) * d);
+    }
+    lq_threads_barrier(threads);
+}
+
+static void store_attended(lq_runner *r, lq_threads *threads, const lq_matrix *next) {
+    FOR_EACH(m, r->step.tokens)
+        r->kernels->store_acts(next, &r->acts, r->attended + (size_t)m * next->cols, m, r->step.tokens, 0, next->cols);
+    lq_threads_barrier(threads);
+}
+
+// Activations of silu(gate) * up. One token's columns are shared out too: there are many, and often only one token.
+static void store_gated(lq_runner *r, lq_threads *threads, const lq_matrix *next) {
+    const int ffn = r->model.ffn, tokens = r->step.tokens, group = next->group, groups = ffn / group;
+    const int piece = (groups + r->num_threads - 1) / r->num_threads, pieces = (groups + piece - 1) / piece;
+    FOR_EACH(item, tokens * pieces) {
+        const int m = item / pieces, begin = item % pieces * piece * group;
+        const int end = begin + piece * group < ffn ? begin + piece * group : ffn;
+        float *gate = r->gate_up + (size_t)m * 2 * ffn;
+        r->kernels->silu_multiply(gate + begin, gate + ffn + begin, end - begin, gate + begin);
+        r->kernels->store_acts(next, &r->acts, gate, m, tokens, begin, end);
+    }
+    lq_threads_barrier(threads);
+}
+
+static void write_logits(lq_runner *r, lq_threads *threads) {
+    const lq_step *s = &r->step;
+    const int hidden = r->model.hidden;
+    FOR_EACH(i, s->wanted) {
+        const size_t m = (size_t)s->wanted_token[i];
+        float *h = s->hidden + m * hidden, *normed = r->normed + (size_t)i * hidden;
+        r->kernels->add(h, r->product + m * hidden, hidden);
+        r->kernels->rms_norm(h, r->model.final_norm, r->model.norm_eps, hidden, normed);
+        r->kernels->store_acts(&r->model.head, &r->acts, normed, i, s->wanted, 0, hidden);
+    }
+    lq_threads_barrier(threads);
+    multiply(r, threads, &r->model.head, s->wanted, s->logits);
+}
+
+static void run_step(void *context, lq_threads *threads, int thread) {
+    lq_runner *r = context;
+    const int tokens = r->step.tokens;
+    for (int i = 0; i < r->model.num_layers; i++) {
+        const lq_layer *layer = &r->model.layers[i];
+        add_and_norm(r, threads, i ? r->product : NULL, layer->attention_norm, &layer->qkv);
+        multiply(r, threads, &layer->qkv, tokens, r->qkv);
+        rotate_and_store(r, threads, i);
+        attend(r, threads, thread, i);
+        store_attended(r, threads, &layer->out);
+        multiply(r, threads, &layer->out, tokens, r->product);
+        add_and_norm(r, threads, r->product, layer->ffn_norm, &layer->gate_up);
+        multiply(r, threads, &layer->gate_up, tokens, r->gate_up);
+        store_gated(r, threads, &layer->down);
+        multiply(r, threads, &layer->down, tokens, r->product);
+    }
+    if (r->step.wanted) write_logits(r, threads);
+}
+
+// One block of memory for all buffers of a step, so that a step allocates nothing.
+static int allocate(lq_runner *r) {
+    const lq_model *m = &r->model;
+    const size_t tokens = (size_t)r->max_tokens;
+    const size_t widest = (size_t)at_least(m->ffn, at_least(m->hidden, m->heads * m->head_dim));
+    const size_t sizes[] = {
+        tokens * m->hidden * 4,                                        // normed
+        tokens * (m->heads + 2 * m->kv_heads) * m->head_dim * 4,       // qkv
+        tokens * m->heads * m->head_dim * 4,                           // attended
+        tokens * 2 * m->ffn * 4,                                       // gate_up
+        tokens * m->hidden * 4,                                        // product
+        (size_t)r->num_threads * (m->heads / m->kv_heads) * r->max_length * 4,  // scores
+        tokens * widest * 4,                                           // acts: float values, or codes
+        tokens * (widest / 32) * 4,                                    // acts: scale
+        tokens * (widest / 32) * 4,                                    // acts: sum
+    };
+    enum { COUNT = sizeof sizes / sizeof *sizes };
+    size_t total = 0, offset[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        offset[i] = total;
+        total += (sizes[i] + 63) / 64 * 64;
+    }
+    char *memory = r->memory = aligned_alloc(64, total);
+    if (!memory) return 0;
+    r->normed = (float *)(memory + offset[0]);
+    r->qkv = (float *)(memory + offset[1]);
+    r->attended = (float *)(memory + offset[2]);
+    r->gate_up = (float *)(memory + offset[3]);
+    r->product = (float *)(memory + offset[4]);
+    r->scores = (float *)(memory + offset[5]);
+    r->acts.values = (float *)(memory + offset[6]);
+    r->acts.codes = (int8_t *)(memory + offset[6]);
+    r->acts.scale = (float *)(memory + offset[7]);
+    r->acts.sum = (float *)(memory + offset[8]);
+    return 1;
+}
+
+EXPORT void lq_runner_free(lq_runner *r) {
+    if (!r) return;
+    lq_threads_stop(r->threads);
+    free(r->memory);
+    free(r);
+}
+
+// `portable` asks for the plain C kernels. NULL when memory or threads cannot be had.
+EXPORT lq_runner *lq_runner_new(const lq_model *model, const lq_kv *kv, int num_threads, int max_tokens, int max_length,
+                                int portable) {
+    lq_runner *r = calloc(1, sizeof *r);
+    if (!r) return NULL;
+    r->kernels = portable ? &lq_kernels_portable : lq_kernels_best();
+    r->model = *model;
+    r->kv = *kv;
+    r->num_threads = num_threads;
+    r->max_tokens = max_tokens;
+    r->max_length = (max_length + LQ_BLOCK - 1) / LQ_BLOCK * LQ_BLOCK;
+    r->threads = lq_threads_start(num_threads);
+    if (!r->threads || !allocate(r)) {
+        lq_runner_free(r);
+        return NULL;
+    }
+    return r;
+}
+
+EXPORT void lq_runner_step(lq_runner *r, const lq_step *step) {
+    r->step = *step;
+    lq_threads_run(r->threads, run_step, r);
+}
+
+EXPORT const char *lq_runner_kernels(const lq_runner *r) { return r->kernels->name; }
+EXPORT const char *lq_best_kernels(void) { return lq_kernels_best()->name; }

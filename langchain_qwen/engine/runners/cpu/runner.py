@@ -1,0 +1,162 @@
+"""CpuRunner: int4, int8 and bf16 on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from langchain_qwen.engine.blocks import BLOCK_SIZE
+from langchain_qwen.engine.runners.cpu import library
+from langchain_qwen.engine.runners.cpu.packing import Packed
+from langchain_qwen.engine.runners.cpu.weights import ModelWeights
+from langchain_qwen.engine.runners.protocol import Chunk
+from langchain_qwen.errors import EngineClosedError, OutOfMemoryError
+
+
+class CpuRunner:
+    """Runs packed weights through the native library."""
+
+    device = torch.device("cpu")
+
+    def __init__(
+        self,
+        weights: ModelWeights,
+        *,
+        precision: str,
+        num_threads: int,
+        max_step_tokens: int,
+        portable: bool = False,
+    ):
+        config = weights.config
+        self.precision = precision
+        self.vocab_size: int = config["vocab_size"]
+        self._weights = weights  # keeps the memory that the structs point to
+        self._heads: int = config["num_attention_heads"]
+        self._kv_heads: int = config["num_key_value_heads"]
+        self._head_dim: int = config.get("head_dim") or config["hidden_size"] // self._heads
+        self._hidden: int = config["hidden_size"]
+        self._num_layers = len(weights.layers)
+        self._window: int = config["max_position_embeddings"]
+        self._num_threads = num_threads
+        self._max_step_tokens = max_step_tokens
+        self._portable = portable
+        self._library = library.load()
+        self._handle: int | None = None
+        theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
+        exponents = np.arange(0, self._head_dim, 2, dtype=np.float32) / np.float32(self._head_dim)
+        frequencies = (1.0 / np.power(np.float32(theta), exponents)).astype(np.float32)
+        angles = np.arange(self._window, dtype=np.float32)[:, None] * frequencies
+        self._cosine, self._sine = np.cos(angles), np.sin(angles)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Keys and values of all layers in fp16."""
+        return 2 * self._num_layers * self._kv_heads * self._head_dim * 2
+
+    def allocate(self, num_blocks: int) -> None:
+        """Reserve KV memory; the system hands out its pages when they are first written."""
+        size = self._num_layers * num_blocks * self._kv_heads * BLOCK_SIZE * self._head_dim * 2
+        self._keys, self._values = mmap.mmap(-1, size), mmap.mmap(-1, size)
+        kv = library.KV(num_blocks, _address(self._keys), _address(self._values))
+        handle = self._library.lq_runner_new(
+            ctypes.byref(self._model()),
+            ctypes.byref(kv),
+            self._num_threads,
+            self._max_step_tokens,
+            min(self._window, num_blocks * BLOCK_SIZE),
+            int(self._portable),
+        )
+        if handle is None:
+            raise OutOfMemoryError("the native engine could not get its buffers or threads; free some memory")
+        self._handle = handle
+
+    def step(self, chunks: Sequence[Chunk]) -> Tensor:
+        """Process all chunks; see `Runner.step`."""
+        if self._handle is None:
+            raise EngineClosedError("the runner has been closed")
+        counts = [len(chunk.tokens) for chunk in chunks]
+        tokens = torch.tensor([token for chunk in chunks for token in chunk.tokens])
+        position = np.concatenate(
+            [np.arange(chunk.start, chunk.start + n, dtype=np.int32) for chunk, n in zip(chunks, counts, strict=True)]
+        )
+        starts = np.cumsum([0, *(len(chunk.blocks) for chunk in chunks)])[:-1]
+        table = np.repeat(starts, counts).astype(np.int32)
+        blocks = np.concatenate([np.asarray(chunk.blocks, np.int32) for chunk in chunks])
+        ends = np.cumsum(counts)
+        wanted = np.concatenate(
+            [np.arange(end - chunk.num_logits, end) for chunk, end in zip(chunks, ends, strict=True)]
+        ).astype(np.int32)
+        hidden = self._weights.embedding[tokens].float().numpy()
+        cosine, sine = self._cosine[position], self._sine[position]
+        logits = np.empty((len(wanted), self.vocab_size), np.float32)
+        step = library.Step(
+            len(tokens),
+            position.ctypes.data,
+            table.ctypes.data,
+            blocks.ctypes.data,
+            cosine.ctypes.data,
+            sine.ctypes.data,
+            hidden.ctypes.data,
+            len(wanted),
+            wanted.ctypes.data,
+            logits.ctypes.data,
+        )
+        self._library.lq_runner_step(self._handle, ctypes.byref(step))
+        return torch.from_numpy(logits)
+
+    def close(self) -> None:
+        """Stop the threads and free the memory."""
+        if self._handle is not None:
+            self._library.lq_runner_free(self._handle)
+            self._handle = None
+
+    def _model(self) -> library.Model:
+        weights, config = self._weights, self._weights.config
+        layers = (library.Layer * self._num_layers)(
+            *(
+                library.Layer(
+                    _matrix(layer.qkv, layer.qkv_bias),
+                    _matrix(layer.out),
+                    _matrix(layer.gate_up),
+                    _matrix(layer.down),
+                    layer.attention_norm.ctypes.data,
+                    layer.ffn_norm.ctypes.data,
+                )
+                for layer in weights.layers
+            )
+        )
+        self._layers = layers  # the struct below points to it
+        return library.Model(
+            self._num_layers,
+            self._hidden,
+            self._heads,
+            self._kv_heads,
+            self._head_dim,
+            config["intermediate_size"],
+            self.vocab_size,
+            config["rms_norm_eps"],
+            layers,
+            weights.final_norm.ctypes.data,
+            _matrix(weights.head),
+        )
+
+
+def _matrix(packed: Packed, bias: NDArray[np.float32] | None = None) -> library.Matrix:
+    return library.Matrix(
+        packed.format,
+        packed.group,
+        packed.rows,
+        packed.cols,
+        packed.data.ctypes.data,
+        None if bias is None else bias.ctypes.data,
+    )
+
+
+def _address(memory: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
