@@ -1,11 +1,20 @@
-"""From a checkpoint to a running engine."""
+"""From a checkpoint to a running engine: which runner, in which precision."""
 
 from __future__ import annotations
 
-from langchain_qwen.checkpoints import Checkpoint, load_model
+import logging
+
+from langchain_qwen.checkpoints import Checkpoint, cache_folder, choose_device, load_model
 from langchain_qwen.engine.blocks import BLOCK_SIZE
-from langchain_qwen.engine.local import LocalEngine
+from langchain_qwen.engine.local import MAX_STEP_TOKENS, LocalEngine
+from langchain_qwen.engine.runners.cpu import library
+from langchain_qwen.engine.runners.cpu.cores import usable_cores
+from langchain_qwen.engine.runners.cpu.runner import CpuRunner
+from langchain_qwen.engine.runners.cpu.weights import load_weights
+from langchain_qwen.engine.runners.protocol import Runner
 from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRunner
+
+logger = logging.getLogger(__name__)
 
 
 def load_engine(checkpoint: Checkpoint, *, precision: str, device: str, kv_cache_bytes: int | None) -> LocalEngine:
@@ -13,12 +22,17 @@ def load_engine(checkpoint: Checkpoint, *, precision: str, device: str, kv_cache
 
     Args:
         checkpoint: What to load.
-        precision: As `load_model` takes it.
-        device: As `load_model` takes it.
+        precision: "auto", "fp32", "bf16", "fp16", "int8" or "int4".
+        device: "auto" or a torch device.
         kv_cache_bytes: Budget of the KV memory; None holds one full context window.
     """
-    model, held = load_model(checkpoint, precision=precision, device=device, attn_implementation=ATTENTION)
-    runner = TransformersRunner(model, held)
+    device = choose_device(device)
+    runner: Runner
+    if runs_natively(precision, device):
+        runner = _native_runner(checkpoint, "int4" if precision == "auto" else precision)
+    else:
+        model, held = load_model(checkpoint, precision=precision, device=device, attn_implementation=ATTENTION)
+        runner = TransformersRunner(model, held)
     window = checkpoint.context_window
     tokens = window if kv_cache_bytes is None else kv_cache_bytes // runner.kv_bytes_per_token
     return LocalEngine(
@@ -27,3 +41,29 @@ def load_engine(checkpoint: Checkpoint, *, precision: str, device: str, kv_cache
         context_window=window,
         num_blocks=max(1, -(-tokens // BLOCK_SIZE) if kv_cache_bytes is None else tokens // BLOCK_SIZE),
     )
+
+
+def runs_natively(precision: str, device: str) -> bool:
+    """Whether the CPU engine serves this precision and device; without its library, torch does, slower."""
+    if device != "cpu" or precision in ("fp32", "fp16"):
+        return False
+    if not library.available():
+        logger.warning(
+            "the CPU engine was not built with this installation (no C compiler was found): models run through torch, "
+            "several times slower. Install a C compiler and reinstall langchain-qwen to get it"
+        )
+        return False
+    return True
+
+
+def _native_runner(checkpoint: Checkpoint, precision: str) -> CpuRunner:
+    threads = usable_cores()
+    weights = load_weights(
+        checkpoint.path,
+        checkpoint.config,
+        precision=precision,
+        fingerprint=checkpoint.fingerprint,
+        cache_folder=cache_folder(),
+        num_threads=threads,
+    )
+    return CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS)

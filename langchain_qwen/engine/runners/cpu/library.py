@@ -77,14 +77,18 @@ class Step(Structure):
     )
 
 
+PATH = Path(__file__).parent / "liblangchain_qwen.so"
+
+
+def available() -> bool:
+    """Whether the package's build made the library: it needs a C compiler and a POSIX system."""
+    return PATH.exists()
+
+
 @functools.cache
 def load() -> ctypes.CDLL:
-    """Load the library that the package's build made.
-
-    Raises:
-        OSError: When the build made none, since there was no C compiler.
-    """
-    library = ctypes.CDLL(str(Path(__file__).parent / "liblangchain_qwen.so"))
+    """Load the library."""
+    library = ctypes.CDLL(str(PATH))
     library.lq_runner_new.restype = c_void_p
     library.lq_runner_new.argtypes = [POINTER(Model), POINTER(KV), c_int, c_int, c_int, c_int]
     library.lq_runner_free.restype = None
@@ -99,6 +103,3 @@ def load() -> ctypes.CDLL:
     library.lq_best_kernels.restype = c_char_p
     library.lq_best_kernels.argtypes = []
     return library
-
-
-__all__ = ["BF16", "INT4", "INT8", "KV", "Layer", "Matrix", "Model", "Step", "load"]

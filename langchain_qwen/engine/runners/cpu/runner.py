@@ -16,7 +16,7 @@ from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.packing import Packed
 from langchain_qwen.engine.runners.cpu.weights import ModelWeights
 from langchain_qwen.engine.runners.protocol import Chunk
-from langchain_qwen.errors import EngineClosedError, OutOfMemoryError
+from langchain_qwen.errors import EngineClosedError, EngineError, OutOfMemoryError
 
 
 class CpuRunner:
@@ -81,6 +81,8 @@ class CpuRunner:
         if self._handle is None:
             raise EngineClosedError("the runner has been closed")
         counts = [len(chunk.tokens) for chunk in chunks]
+        if sum(counts) > self._max_step_tokens:
+            raise EngineError(f"a step of {sum(counts)} tokens; the buffers hold {self._max_step_tokens}")
         tokens = torch.tensor([token for chunk in chunks for token in chunk.tokens])
         position = np.concatenate(
             [np.arange(chunk.start, chunk.start + n, dtype=np.int32) for chunk, n in zip(chunks, counts, strict=True)]

@@ -1,0 +1,220 @@
+"""The CPU engine computes what the model says, and the same to the bit whatever else is in the step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from langchain_qwen.engine.blocks import BLOCK_SIZE
+from langchain_qwen.engine.runners.cpu import weights as weights_module
+from langchain_qwen.engine.runners.cpu.packing import unpack
+from langchain_qwen.engine.runners.cpu.runner import CpuRunner
+from langchain_qwen.engine.runners.cpu.weights import ModelWeights, load_weights
+from langchain_qwen.engine.runners.protocol import Chunk
+from langchain_qwen.errors import EngineError
+from tests.tiny import make_tiny_checkpoint
+
+PRECISIONS = ["bf16", "int8", "int4"]
+
+
+def load(folder: Path, precision: str, cache: Path) -> ModelWeights:
+    config = json.loads((folder / "config.json").read_text())
+    return load_weights(
+        folder, config, precision=precision, fingerprint="tiny", cache_folder=cache, num_threads=2, group=32
+    )
+
+
+def start(weights: ModelWeights, precision: str, *, portable: bool = False, threads: int = 2) -> CpuRunner:
+    runner = CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=64, portable=portable)
+    runner.allocate(64)
+    return runner
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_checkpoint, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return {precision: load(tiny_checkpoint, precision, cache) for precision in PRECISIONS}
+
+
+@pytest.fixture(scope="module")
+def runners(loaded):
+    started = {precision: start(weights, precision) for precision, weights in loaded.items()}
+    yield started
+    for runner in started.values():
+        runner.close()
+
+
+def round_activations(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
+    """To 8 bits in groups of 32, as the quantised kernels see them."""
+    groups = inputs[0].unflatten(-1, (-1, 32))
+    scale = groups.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+    return (torch.round(groups / scale) * scale).flatten(-2)
+
+
+def reference_logits(folder: Path, weights: ModelWeights, tokens: list[int], *, rounded: bool) -> np.ndarray:
+    """transformers in fp32, with the weights that the packed ones stand for."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for i, layer in enumerate(weights.layers):
+        block = model.model.layers[i]
+        q, k, v = block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj
+        qkv = torch.from_numpy(unpack(layer.qkv)).split([len(q.weight), len(k.weight), len(v.weight)])
+        for linear, values in zip((q, k, v), qkv, strict=True):
+            linear.weight.data = values
+        block.self_attn.o_proj.weight.data = torch.from_numpy(unpack(layer.out))
+        gate, up = torch.from_numpy(unpack(layer.gate_up)).chunk(2)
+        block.mlp.gate_proj.weight.data, block.mlp.up_proj.weight.data = gate, up
+        block.mlp.down_proj.weight.data = torch.from_numpy(unpack(layer.down))
+    model.lm_head.weight = torch.nn.Parameter(torch.from_numpy(unpack(weights.head)))
+    model.model.embed_tokens.weight = torch.nn.Parameter(weights.embedding.float())
+    if rounded:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_pre_hook(round_activations)
+    for layer in model.model.layers:  # values are kept in fp16 (as are keys, after their rotation)
+        layer.self_attn.v_proj.register_forward_hook(lambda _module, _inputs, output: output.half().float())
+    with torch.inference_mode():
+        return model(torch.tensor([tokens])).logits[0].numpy()
+
+
+def all_logits(runner: CpuRunner, tokens: list[int]) -> np.ndarray:
+    blocks = list(range(-(-len(tokens) // BLOCK_SIZE)))
+    return runner.step([Chunk(tokens, 0, blocks, len(tokens))]).numpy()
+
+
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(actual - expected).mean() / np.abs(expected).mean())
+
+
+TOKENS = [int(t) for t in np.random.default_rng(0).integers(0, 260, 50)]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_logits_are_those_of_transformers(tiny_checkpoint, loaded, runners, precision):
+    expected = reference_logits(tiny_checkpoint, loaded[precision], TOKENS, rounded=precision != "bf16")
+    actual = all_logits(runners[precision], TOKENS)
+    errors = np.abs(actual - expected).mean(1) / np.abs(expected).mean()
+    if precision == "bf16":
+        assert errors.max() < 0.005  # keys and values are fp16 here
+    else:
+        # An activation half-way between two codes may round the other way; where none does, nothing differs.
+        assert errors.mean() < 0.03
+        assert errors.min() < 1e-4
+    assert (actual.argmax(1) == expected.argmax(1)).mean() > 0.95
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_portable_kernels_agree(loaded, runners, precision):
+    portable = start(loaded[precision], precision, portable=True)
+    try:
+        # An activation half-way between two codes may round the other way, so rare rows differ by more.
+        assert relative_error(all_logits(portable, TOKENS), all_logits(runners[precision], TOKENS)) < 0.002
+    finally:
+        portable.close()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_any_number_of_threads_gives_the_same_bits(loaded, runners, precision):
+    expected = all_logits(runners[precision], TOKENS)
+    for threads in (1, 3, 5):
+        runner = start(loaded[precision], precision, threads=threads)
+        try:
+            np.testing.assert_array_equal(all_logits(runner, TOKENS), expected)
+        finally:
+            runner.close()
+
+
+@st.composite
+def schedules(draw):
+    """Several requests, each cut into chunks, with the chunks of all of them dealt out to steps."""
+    requests = draw(st.lists(st.lists(st.integers(0, 259), min_size=1, max_size=40), min_size=1, max_size=4))
+    cuts = [draw(st.lists(st.integers(1, 17), min_size=40, max_size=40)) for _ in requests]
+    order = draw(st.lists(st.sets(st.integers(0, len(requests) - 1), min_size=1), min_size=60, max_size=60))
+    return requests, cuts, order
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@settings(max_examples=40, deadline=None)
+@given(schedule=schedules())
+def test_bits_do_not_depend_on_batch_mates_or_chunks(runners, precision, schedule):
+    runner = runners[precision]
+    requests, cuts, order = schedule
+    alone = [all_logits(runner, tokens) for tokens in requests]
+    blocks = [[i * 8 + j for j in range(8)] for i in range(len(requests))]
+    done = [0] * len(requests)
+    together: list[list[np.ndarray]] = [[] for _ in requests]
+    for step in [*order, *[set(range(len(requests)))] * 40]:
+        chunks = []
+        for i in sorted(step):
+            count = min(cuts[i][done[i] % len(cuts[i])], len(requests[i]) - done[i])
+            if count and sum(len(c.tokens) for _, c in chunks) + count <= 64:
+                chunks.append((i, Chunk(requests[i][done[i] : done[i] + count], done[i], blocks[i], count)))
+        if not chunks:
+            continue
+        rows = runner.step([chunk for _, chunk in chunks]).numpy()
+        for i, chunk in chunks:
+            together[i].append(rows[: chunk.num_logits])
+            rows = rows[chunk.num_logits :]
+            done[i] += chunk.num_logits
+    for expected, parts in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+def test_only_wanted_logits_come_back(runners):
+    runner = runners["int4"]
+    everything = all_logits(runner, TOKENS)
+    blocks = list(range(4))
+    last = runner.step([Chunk(TOKENS, 0, blocks, 1), Chunk(TOKENS[:12], 0, [8], 0)]).numpy()
+    np.testing.assert_array_equal(last, everything[-1:])
+
+
+def test_a_step_beyond_the_buffers_is_refused(runners):
+    with pytest.raises(EngineError, match="65 tokens"):
+        runners["int4"].step([Chunk([1] * 65, 0, list(range(5)), 1)])
+
+
+class TestCache:
+    def test_second_start_maps_the_same_weights(self, tiny_checkpoint, tmp_path, monkeypatch):
+        first = load(tiny_checkpoint, "int4", tmp_path)
+        monkeypatch.setattr(weights_module, "pack", lambda *_: pytest.fail("packed again"))
+        second = load(tiny_checkpoint, "int4", tmp_path)
+        np.testing.assert_array_equal(first.head.data, second.head.data)
+
+    @pytest.mark.parametrize("damage", ["flip", "cut", "foreign"])
+    def test_a_damaged_file_is_made_anew(self, tiny_checkpoint, tmp_path, damage, caplog):
+        expected = load(tiny_checkpoint, "int4", tmp_path).head.data.copy()
+        (path,) = (tmp_path / "packed").iterdir()
+        content = bytearray(path.read_bytes())
+        if damage == "flip":
+            content[-100] ^= 1
+        elif damage == "cut":
+            del content[-1000:]
+        else:
+            content[:] = b"something else"
+        path.write_bytes(content)
+        np.testing.assert_array_equal(load(tiny_checkpoint, "int4", tmp_path).head.data, expected)
+        assert "cannot be used" in caplog.text
+
+    def test_a_full_disk_costs_only_the_cache(self, tiny_checkpoint, tmp_path, monkeypatch, caplog):
+        def full(*_args, **_kwargs):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(weights_module, "save_file", full)
+        assert len(load(tiny_checkpoint, "int8", tmp_path).layers) == 2
+        assert "could not be kept" in caplog.text
+        assert not list((tmp_path / "packed").iterdir())
+
+    def test_other_weights_have_their_own_file(self, tiny_checkpoint, tmp_path):
+        other = make_tiny_checkpoint(tmp_path / "other", seed=1)
+        a = load(tiny_checkpoint, "int4", tmp_path)
+        config = json.loads((other / "config.json").read_text())
+        b = load_weights(
+            other, config, precision="int4", fingerprint="b", cache_folder=tmp_path, num_threads=1, group=32
+        )
+        assert not np.array_equal(a.head.data, b.head.data)
