@@ -324,7 +324,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
 
     @staticmethod
     def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-        return Tokenizer.from_folder(checkpoint.path, checkpoint.vocab_size)
+        return Tokenizer.from_folder(checkpoint.path, checkpoint.vocab_size, sorted(checkpoint.eos_token_ids))
 
     def _prompter(self, checkpoint: Checkpoint) -> Prompter:
         return Prompter.from_folder(checkpoint.path, self._tokenizer(checkpoint))

@@ -106,7 +106,7 @@ def test_logits_are_those_of_transformers(tiny_checkpoint, loaded, runners, prec
         # An activation half-way between two codes may round the other way; where none does, nothing differs.
         assert errors.mean() < 0.03
         assert errors.min() < 1e-4
-    assert (actual.argmax(1) == expected.argmax(1)).mean() > 0.95
+    assert (actual.argmax(1) == expected.argmax(1)).mean() > 0.9
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

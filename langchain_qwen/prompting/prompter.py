@@ -1,0 +1,126 @@
+"""Messages to the exact ids that are sent, through the checkpoint's own chat template.
+
+Text is data. The template's control tokens (`<|im_start|>`, `<tool_call>`, ...) become control ids; the same characters
+in a message, a tool's description, a call's arguments or a result never do, so nobody can end a turn or forge a tool
+call by writing markup: see `guard.py`. What stands between two control tokens is encoded as one ordinary piece. The ids
+are thus those of transformers' `apply_chat_template` wherever the data holds no such markup.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from langchain_qwen.errors import InvalidMessagesError, InvalidSchemaError
+from langchain_qwen.prompting.guard import ControlTokens, Guard
+from langchain_qwen.prompting.roles import Role, to_roles
+from langchain_qwen.prompting.template import ChatTemplate
+from langchain_qwen.prompting.tokenizer import Tokenizer
+
+Tool = Mapping[str, Any]
+
+
+class Prompter:
+    """Renders, encodes and counts conversations for one checkpoint. Safe to use from many threads.
+
+    Tools are dicts in OpenAI's format.
+    """
+
+    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer):
+        self._template = template
+        self._control_ids = tokenizer.control_tokens
+        self._controls = ControlTokens(tokenizer.control_tokens)
+        # The longest token first, which is how the reference reads overlapping ones.
+        longest_first = sorted(tokenizer.control_tokens, key=len, reverse=True)
+        self._control = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+        self._encode_piece = _Remembered(tokenizer.encode)
+
+    @classmethod
+    def from_folder(cls, folder: Path, tokenizer: Tokenizer) -> Prompter:
+        """The prompter of a checkpoint folder; one object for the same template and tokenizer.
+
+        Raises:
+            IncompleteCheckpointError: If the folder has no chat template.
+        """
+        return _load(ChatTemplate.from_folder(folder), tokenizer)
+
+    def render(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> str:
+        """The prompt as text, as the template writes it, up to where the answer begins; raises as `encode` does."""
+        return self._template.render(*_read(messages, tools))
+
+    def encode(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> list[int]:
+        """The prompt as ids, exactly as it is sent, up to where the answer begins.
+
+        Does not ask for a whole conversation: `check_conversation` does.
+
+        Raises:
+            UnsupportedContentError: For content other than text.
+            InvalidMessagesError: For no messages, and for messages that no conversation or the template can hold.
+            InvalidSchemaError: For tools that are not JSON.
+        """
+        roles, plain_tools = _read(messages, tools)
+        guard = Guard(self._controls, self._template.source, roles, plain_tools)
+        rendered = self._template.render(guard.hide(roles), guard.hide(plain_tools))
+        ids: list[int] = []
+        for position, piece in enumerate(self._control.split(rendered)):
+            if position % 2:
+                ids.append(self._control_ids[piece])
+            elif piece:
+                ids.extend(self._encode_piece(guard.reveal(piece)))
+        return ids
+
+    def count(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> int:
+        """The length of `encode`, also for parts of a conversation as trimmers cut them; 0 for no messages."""
+        return len(self.encode(messages, tools)) if messages else 0
+
+
+@functools.lru_cache(maxsize=8)
+def _load(template: ChatTemplate, tokenizer: Tokenizer) -> Prompter:
+    return Prompter(template, tokenizer)
+
+
+def _read(messages: Sequence[BaseMessage], tools: Sequence[Tool] | None) -> tuple[list[Role], list[Any]]:
+    if not messages:
+        raise InvalidMessagesError("there are no messages; pass at least one, for instance a HumanMessage")
+    roles = to_roles(messages)
+    try:
+        # In JSON's own types, so that the template writes all of it.
+        return roles, json.loads(json.dumps(list(tools or ())))
+    except (TypeError, ValueError) as error:
+        raise InvalidSchemaError(f"the tools are not JSON ({error}); pass them through bind_tools") from error
+
+
+class _Remembered:
+    """Ids of pieces, the least recently used forgotten first.
+
+    A history is counted again and again with one more message, and its pieces stay the same.
+    """
+
+    def __init__(self, encode: Callable[[str], list[int]], max_tokens: int = 500_000):
+        self._encode = encode
+        self._room = max_tokens
+        self._ids: OrderedDict[str, array[int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, piece: str) -> array[int]:
+        with self._lock:
+            if piece in self._ids:
+                self._ids.move_to_end(piece)
+                return self._ids[piece]
+        ids = array("I", self._encode(piece))
+        with self._lock:
+            if piece not in self._ids:
+                self._ids[piece] = ids
+                self._room -= len(ids)
+                while self._room < 0:
+                    self._room += len(self._ids.popitem(last=False)[1])
+        return ids
