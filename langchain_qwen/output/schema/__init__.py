@@ -1,7 +1,8 @@
 """JSON Schemas as grammars: everything that a grammar allows fits the schema.
 
-The way of a schema: documents.py (form, references) -> reading.py (keywords to alternative shapes; negation.py for `not`)
--> graph.py (which kinds of value exist) -> rules.py (Lark rules), with lexemes.py for strings and numbers.
+The way of a schema: reading.py finds alternative shapes (with documents.py for references, keywords.py for one type,
+negation.py for `not`) -> graph.py finds which kinds of value exist -> rules.py writes Lark rules (with lexemes.py,
+numbers.py and patterns.py for scalars).
 """
 
 from langchain_qwen.output.schema.lexemes import json_text, literal

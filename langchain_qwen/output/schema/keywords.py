@@ -15,6 +15,7 @@ from langchain_qwen.output.schema.shapes import All, Array, Boolean, Null, Numbe
 
 
 def constant(value: Any) -> Shape:
+    """The shape of one value."""
     if value is None:
         return Null()
     if isinstance(value, bool):
@@ -33,17 +34,16 @@ def constant(value: Any) -> Shape:
 def constants(values: list[Any]) -> list[Shape]:
     """One shape for all strings and one for all numbers, which keeps the number of alternatives down."""
     shapes = [constant(value) for value in values]
-    strings = tuple(shape.values[0] for shape in shapes if isinstance(shape, String) and shape.values)
-    numbers = tuple(shape.values[0] for shape in shapes if isinstance(shape, Number) and shape.values)
-    found = [shape for shape in shapes if not isinstance(shape, (String, Number))]
-    if strings:
-        found.append(String(values=tuple(dict.fromkeys(strings))))
-    if numbers:
-        found.append(Number(values=tuple(dict.fromkeys(numbers))))
+    strings = {value: None for shape in shapes if isinstance(shape, String) for value in shape.values or ()}
+    numbers = {value: None for shape in shapes if isinstance(shape, Number) for value in shape.values or ()}
+    found: list[Shape] = [shape for shape in shapes if not isinstance(shape, (String, Number))]
+    found += [String(values=tuple(strings))] if strings else []
+    found += [Number(values=tuple(numbers))] if numbers else []
     return found
 
 
-def number(schema: Mapping[str, Any], *, integer: bool) -> Number:
+def number_shape(schema: Mapping[str, Any], *, integer: bool) -> Number:
+    """What the keywords for numbers say."""
     lows: list[Decimal] = []
     highs: list[Decimal] = []
     for keyword, bounds, upper in (("inimum", lows, False), ("aximum", highs, True)):
@@ -62,7 +62,8 @@ def number(schema: Mapping[str, Any], *, integer: bool) -> Number:
     )
 
 
-def string(schema: Mapping[str, Any]) -> String:
+def string_shape(schema: Mapping[str, Any]) -> String:
+    """What the keywords for strings say; a pattern must compile."""
     pattern, forbidden, form = schema.get("pattern"), schema.get(FORBIDDEN_PATTERN), schema.get("format")
     return String(
         min_length=int(schema.get("minLength", 0)),
@@ -74,7 +75,8 @@ def string(schema: Mapping[str, Any]) -> String:
     )
 
 
-def array(schema: Mapping[str, Any], draft: int) -> Array:
+def array_shape(schema: Mapping[str, Any], draft: int) -> Array:
+    """What the keywords for arrays say."""
     items, prefix = schema.get("items"), schema.get("prefixItems", []) if draft >= 2020 else []
     if isinstance(items, list):  # before draft 2020-12
         prefix, items = items, schema.get("additionalItems")
@@ -87,7 +89,8 @@ def array(schema: Mapping[str, Any], draft: int) -> Array:
     )
 
 
-def object(schema: Mapping[str, Any]) -> Object:
+def object_shape(schema: Mapping[str, Any]) -> Object:
+    """What the keywords for objects say."""
     patterns: dict[str, All] = {_searchable(p): (child,) for p, child in schema.get("patternProperties", {}).items()}
     rest = schema.get("additionalProperties")
     properties = schema.get("properties", {})

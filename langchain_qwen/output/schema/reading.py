@@ -1,8 +1,8 @@
 """From JSON Schemas to shapes.
 
 Keywords that apply several schemas to one value (`allOf`, `anyOf`, `oneOf`, `not`, `if`, `$ref`, dependencies) are
-worked out here; the result is a list of alternatives without them. Every value of an alternative fits the schema. Where a
-grammar cannot tell all fitting values (most of all around `not`), some of them are left out.
+worked out here; the result is a list of alternatives without them. Every value of an alternative fits the schema.
+Where a grammar cannot tell all fitting values (most of all around `not`), some of them are left out.
 """
 
 from __future__ import annotations
@@ -146,12 +146,12 @@ class Reader:
             case "boolean":
                 return Boolean()
             case "string":
-                return keywords.string(schema)
+                return keywords.string_shape(schema)
             case "array":
-                return keywords.array(schema, self._document.draft)
+                return keywords.array_shape(schema, self._document.draft)
             case "object":
-                return keywords.object(schema)
-        return keywords.number(schema, integer=name == "integer")
+                return keywords.object_shape(schema)
+        return keywords.number_shape(schema, integer=name == "integer")
 
 
 _APPLICATORS = (
