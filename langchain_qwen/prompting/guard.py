@@ -25,12 +25,15 @@ class ControlTokens:
 
     def __init__(self, tokens: Iterable[str]):
         self._tokens = sorted(tokens)
+        self._longest = max(map(len, self._tokens))
         self.first_characters = sorted({token[0] for token in self._tokens})
         self._ends = tuple(sorted({token[i:] for token in self._tokens for i in range(1, len(token))}))
 
     def may_go_on(self, text: str) -> bool:
         """Whether a text put behind the beginning of a control token could complete it, alone or with more text."""
-        return text.startswith(self._ends) or any(end.startswith(text) for end in self._ends)
+        if text.startswith(self._ends):
+            return True
+        return len(text) < self._longest and any(end.startswith(text) for end in self._ends)
 
     def may_look_up(self, key: str) -> bool:
         """Whether a template may read a dict by this key (`tool.function.name`), and can do so without danger."""

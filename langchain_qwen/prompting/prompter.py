@@ -69,7 +69,9 @@ class Prompter:
         """
         roles, plain_tools = _read(messages, tools)
         guard = Guard(self._controls, self._template.source, roles, plain_tools)
-        rendered = self._template.render(guard.hide(roles), guard.hide(plain_tools))
+        # Roles are ours, not data, and templates compare them.
+        hidden = [{key: value if key == "role" else guard.hide(value) for key, value in role.items()} for role in roles]
+        rendered = self._template.render(hidden, guard.hide(plain_tools))
         ids: list[int] = []
         for position, piece in enumerate(self._control.split(rendered)):
             if position % 2:

@@ -48,8 +48,8 @@ class ChatTemplate:
             source = {entry["name"]: entry["template"] for entry in source}.get("default")
         if not isinstance(source, str):
             raise IncompleteCheckpointError(
-                f"{folder} has no chat template; base models come without one: use an Instruct checkpoint, or download it "
-                "again"
+                f"{folder} has no chat template; base models come without one: use an Instruct checkpoint, or "
+                "download it again"
             )
         return cls(source, tuple((name, _text(config[name])) for name in _SPECIAL_TOKENS if config.get(name)))
 
