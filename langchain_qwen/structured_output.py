@@ -40,9 +40,7 @@ def build(
     llm: Runnable[LanguageModelInput, AIMessage]
     if method == "function_calling":
         name = convert_to_openai_tool(schema)["function"]["name"]
-        llm = model.bind_tools(
-            [schema], tool_choice=name, strict=strict, parallel_tool_calls=False, **tracing, **bound
-        )
+        llm = model.bind_tools([schema], tool_choice=name, strict=strict, parallel_tool_calls=False, **tracing, **bound)
         parser = (
             PydanticToolsParser(tools=[schema], first_tool_only=True)
             if is_pydantic

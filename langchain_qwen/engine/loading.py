@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from langchain_qwen.checkpoints import Checkpoint, cache_folder, choose_device, load_model
+from langchain_qwen.checkpoints import Checkpoint, cache_root, choose_device, load_model
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.local import MAX_STEP_TOKENS, LocalEngine
 from langchain_qwen.engine.runners.cpu import library
@@ -63,7 +63,7 @@ def _native_runner(checkpoint: Checkpoint, precision: str) -> CpuRunner:
         checkpoint.config,
         precision=precision,
         fingerprint=checkpoint.fingerprint,
-        cache_folder=cache_folder(),
+        cache_folder=cache_root(),
         num_threads=threads,
     )
     return CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS)

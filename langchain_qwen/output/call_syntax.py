@@ -16,15 +16,15 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
 
-import regex
+import re
 
 OPEN, CLOSE, FENCE = "<tool_call>", "</tool_call>", "```"
-_SPACE = regex.compile(r"\s*")
-_STRING = regex.compile(r'"(?:[^"\\]|\\.)*+"', regex.DOTALL)
-_SCALAR = regex.compile(r"[^\s,\]}\"{\[]+")
-_BRACKET_OR_STRING = regex.compile(r'["{}\[\]]')
-_FENCE_HEAD = regex.compile(r"```[A-Za-z_+-]*[ \t]*\r?\n")
-_FENCE_START = regex.compile(r"```[A-Za-z_+-]*[ \t]*\r?")
+_SPACE = re.compile(r"\s*")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SCALAR = re.compile(r"[^\s,\]}\"{\[]+")
+_BRACKET_OR_STRING = re.compile(r'["{}\[\]]')
+_FENCE_HEAD = re.compile(r"```[A-Za-z_+-]*[ \t]*\r?\n")
+_FENCE_START = re.compile(r"```[A-Za-z_+-]*[ \t]*\r?")
 _KEYS = ("name", "arguments", "parameters")
 
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-import regex
+import re
 
 from langchain_qwen.output.call_syntax import FENCE, OPEN, Call, Status, read_block
 from langchain_qwen.output.detokenize import Detokenizer
@@ -48,9 +48,9 @@ class CallEnd:
 Piece = Text | CallStart | CallArguments | CallEnd
 
 # Where a block may begin: a tag anywhere, a fence or a bracket at the beginning of a line.
-_BLOCK = regex.compile(rf"{OPEN}|^{FENCE}|^[\[{{]", regex.MULTILINE)
-_BLOCK_IN_FENCE = regex.compile(rf"{OPEN}|^{FENCE}", regex.MULTILINE)
-_TRAILING_SPACE = regex.compile(r"\s*\Z")
+_BLOCK = re.compile(rf"{OPEN}|^{FENCE}|^[\[{{]", re.MULTILINE)
+_BLOCK_IN_FENCE = re.compile(rf"{OPEN}|^{FENCE}", re.MULTILINE)
+_TRAILING_SPACE = re.compile(r"\s*\Z")
 
 
 class CallParser:

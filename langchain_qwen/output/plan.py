@@ -52,7 +52,8 @@ def plan_output(
         tools: In OpenAI's format.
         tool_choice: None or "auto": the model decides. "none": no calls. "any", "required" or True: at least one
             call. A tool's name, or a dict that names one: that tool.
-        parallel_tool_calls: Whether one answer may hold several calls. Default: yes, except for one named tool.
+        parallel_tool_calls: Whether one answer may hold several calls. Default: where the model decides to call it may
+            call several times; a forced call is one call, since small models that must call do not know when to stop.
         strict: Also where the model decides, a call must be of a bound tool and its arguments must fit the schema.
         response_format: `{"type": "text" | "json_object" | "json_schema", ...}` as in OpenAI's API.
 
@@ -67,8 +68,7 @@ def plan_output(
     if forced and schema is not None:
         raise InvalidParameterError("tool_choice forces a tool call, which contradicts response_format; drop one")
     if forced:
-        single_tool = len(forced) == 1 and tool_choice not in ("any", "required", True)
-        parallel = not single_tool if parallel_tool_calls is None else parallel_tool_calls
+        parallel = parallel_tool_calls is True
         # The prompt shows all tools, whichever is forced, so that its beginning stays the same.
         return OutputPlan(tools, grammars.tool_calls(forced, parallel=parallel), one_call=not parallel)
     if tool_choice in ("none", False):

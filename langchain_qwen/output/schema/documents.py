@@ -60,6 +60,7 @@ class Document:
     def __init__(self, schema: Schema):
         self.schema = schema
         self.draft = _draft(schema)
+        self.keywords = frozenset(keyword for target in _objects(schema) for keyword in target)
         self._named = {name: target for target in _objects(schema) for name in _names(target)}
         own_base = [o for o in _objects(schema) if o is not schema and _is_base(o)]
         # Below an `$id` of its own, "#/..." would start there.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil, floor
@@ -22,6 +21,7 @@ _ESCAPES = 'nrbtf\\"'
 _PLAIN = r'[^"\\\x00-\x1F\x7F]'
 _MULTIPLES_BELOW = 10**15
 _MAX_LISTED = 1000
+_LARGEST_STEP = 10_000
 
 _YEAR = "(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
 _MONTH_AND_DAY = (
@@ -174,20 +174,25 @@ def _patterns_of_formats(shape: String) -> list[str]:
     return [_FORMATS[name] for name in shape.formats if name in _FORMATS]
 
 
-def _multiples(shape: Number, step: Fraction) -> Lexeme | None:
-    if shape.integer:
-        step = Fraction(step.numerator)  # the smallest whole multiple of a reduced fraction
-    first = ceil(Fraction(max(Decimal(-_MULTIPLES_BELOW), shape.low or Decimal(-_MULTIPLES_BELOW))) / step)
-    last = floor(Fraction(min(Decimal(_MULTIPLES_BELOW), shape.high or Decimal(_MULTIPLES_BELOW))) / step)
-    if last - first < _MAX_LISTED:
+def _multiples(shape: Number, multiple_of: Fraction) -> Lexeme | None:
+    """A few multiples are listed; so are those next to zero where the step is too large for an automaton."""
+    # For integers, the smallest whole multiple of a reduced fraction.
+    step = Fraction(multiple_of.numerator) if shape.integer else multiple_of
+    low = -_MULTIPLES_BELOW if shape.low is None else max(shape.low, -_MULTIPLES_BELOW)
+    high = _MULTIPLES_BELOW if shape.high is None else min(shape.high, _MULTIPLES_BELOW)
+    first, last = ceil(Fraction(low) / step), floor(Fraction(high) / step)
+    if last - first >= _MAX_LISTED and multiple_of.denominator & (multiple_of.denominator - 1):
+        raise InvalidSchemaError(
+            f"multipleOf {float(multiple_of)} cannot be enforced: floats are no exact multiples of it; "
+            "count in whole units of it (an integer), or leave it out"
+        )
+    if step.numerator > _LARGEST_STEP:
+        first = max(first, min(last, _MAX_LISTED // 2) - _MAX_LISTED)
+        last = min(last, first + _MAX_LISTED)
+    if last - first <= _MAX_LISTED:
         values = [_as_number(count * step) for count in range(first, last + 1)]
         values = [value for value in values if shape.accepts(value)]
         return _listed(values) if values else None
-    if step.denominator & (step.denominator - 1):
-        raise InvalidSchemaError(
-            f"multipleOf {_as_number(step)} cannot be enforced: no float is an exact multiple of it; "
-            "count in whole units of it (an integer), or leave it out"
-        )
     schema = {
         "type": "integer" if shape.integer else "number",
         "multipleOf": _as_number(step),

@@ -76,7 +76,7 @@ class Reader:
         for keyword, value in schema.items():
             if keyword in _APPLICATORS:
                 found = _intersect(found, self._applied(keyword, value, schema, trail))
-        return _close(found, schema)
+        return self._closed(found, schema)
 
     def _applied(self, keyword: str, value: Any, schema: Mapping[str, Any], trail: Trail) -> list[Shape]:
         match keyword:
@@ -138,6 +138,27 @@ class Reader:
             self._disjoint(self.alternatives(x), self.alternatives(y), level + 1) for x, y in children if x and y
         )
 
+    def _closed(self, shapes: list[Shape], schema: Mapping[str, Any]) -> list[Shape]:
+        """Apply unevaluatedProperties and unevaluatedItems: to what no schema has spoken of so far."""
+        members, items = schema.get("unevaluatedProperties"), schema.get("unevaluatedItems")
+        if members is None and items is None:
+            return shapes
+        # What these evaluate depends on the value, and shapes do not keep it.
+        if {"not", "if", "oneOf", "contains"} & self._document.keywords:
+            raise InvalidSchemaError(
+                "unevaluatedProperties and unevaluatedItems cannot be enforced together with not, if, oneOf or "
+                "contains; list all properties in one schema with additionalProperties instead"
+            )
+        closed: list[Shape] = []
+        for shape in shapes:
+            if isinstance(shape, Object) and shape.rest is None and members is not None:
+                closed.append(replace(shape, rest=(members,)))
+            elif isinstance(shape, Array) and shape.rest is None and items is not None:
+                closed.append(replace(shape, rest=(items,)))
+            else:
+                closed.append(shape)
+        return closed
+
     def _typed(self, name: str, schema: Mapping[str, Any]) -> Shape:
         """What the keywords for values of one type say."""
         match name:
@@ -190,23 +211,3 @@ def _dependencies(keyword: str, value: Mapping[str, Any]) -> list[Schema]:
         follows: Schema = {"required": dependent} if isinstance(dependent, list) else dependent
         found.append({"anyOf": [{"properties": {name: False}}, {"allOf": [{"required": [name]}, follows]}]})
     return found
-
-
-def _close(shapes: list[Shape], schema: Mapping[str, Any]) -> list[Shape]:
-    """Apply unevaluatedProperties and unevaluatedItems: what no schema has spoken of so far."""
-    members, items = schema.get("unevaluatedProperties"), schema.get("unevaluatedItems")
-    if members is None and items is None:
-        return shapes
-    if {"not", "if", "oneOf", "contains"} & set(schema):
-        raise InvalidSchemaError(
-            "unevaluatedProperties and unevaluatedItems cannot be enforced beside not, if, oneOf or contains; "
-            "list all properties in one schema with additionalProperties instead"
-        )
-    closed: list[Shape] = []
-    for shape in shapes:
-        if isinstance(shape, Object) and shape.rest is None and members is not None:
-            shape = replace(shape, rest=(members,))
-        if isinstance(shape, Array) and shape.rest is None and items is not None:
-            shape = replace(shape, rest=(items,))
-        closed.append(shape)
-    return closed

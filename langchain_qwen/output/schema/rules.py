@@ -101,8 +101,8 @@ class Rules:
         return f"{literal('{')} {first}"
 
     def _array(self, node: ArrayNode, names: Sequence[str]) -> str:
-        items = [names[item] for item in node.prefix]
         least, most = node.least, node.most
+        items = [names[item] for item in node.prefix[:most]]
         tail = ""
         if node.rest is not None:
             beyond = None if most is None else most - max(len(items), 1)

