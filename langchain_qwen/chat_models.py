@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.language_models.chat_models import BaseChatModel, LangSmithParams
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -89,7 +90,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     """Never download."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = "auto"
-    """How the weights are held. Auto is bf16 on a GPU and fp32 on a CPU."""
+    """How the weights are held. Auto is bf16 on a GPU and int4 on a CPU."""
 
     device: str = "auto"
     """"cpu", "cuda", "cuda:1", "mps"; auto takes the first accelerator there is."""
@@ -222,14 +223,16 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         engine, request = self._engine(call)
         answer = self._answer(call, engine)
         events = engine.stream(request)
-        for event in events:
-            for chunk in answer.feed(event):
-                if run_manager:
-                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
-            if answer.complete:
-                break
-        events.close()
+        try:
+            for event in events:
+                for chunk in answer.feed(event):
+                    if run_manager:
+                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
+                if answer.complete:
+                    break
+        finally:
+            events.close()
 
     async def _astream(
         self,
@@ -292,17 +295,21 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         return _Call(checkpoint, tokenizer, plan, parameters, request)
 
     def _engine(self, call: _Call) -> tuple[Engine, Request]:
-        """The engine, loaded if need be, and the request cut to what its KV memory holds where no length was asked."""
-        key = EngineKey(call.checkpoint.fingerprint, self.precision, self.device, self.kv_cache_bytes)
-        engine = self._leases.get(
-            key,
-            lambda: load_engine(
-                call.checkpoint, precision=self.precision, device=self.device, kv_cache_bytes=self.kv_cache_bytes
-            ),
-        )
+        """The engine, and the request cut to what its KV memory holds where no length was asked for."""
+        engine = self._shared_engine(call.checkpoint)
         length, window = len(call.request.prompt_ids), engine.info.context_window
         max_tokens = _room(length, call.parameters.max_tokens, window)
         return engine, replace(call.request, max_tokens=max_tokens)
+
+    def _shared_engine(self, checkpoint: Checkpoint) -> Engine:
+        """The engine that all in this process with the same weights share, loaded if need be."""
+        key = EngineKey(checkpoint.fingerprint, self.precision, self.device, self.kv_cache_bytes)
+        return self._leases.get(
+            key,
+            lambda: load_engine(
+                checkpoint, precision=self.precision, device=self.device, kv_cache_bytes=self.kv_cache_bytes
+            ),
+        )
 
     def _answer(self, call: _Call, engine: Engine) -> Answer:
         return Answer(
@@ -354,7 +361,11 @@ class ChatQwen(GenerationParameters, BaseChatModel):
             InvalidParameterError: For a `tool_choice` that names no bound tool.
             InvalidSchemaError: For a tool whose schema cannot be compiled, where it has to be.
         """
-        options = {"tool_choice": tool_choice, "strict": strict, "parallel_tool_calls": parallel_tool_calls}
+        options: dict[str, Any] = {
+            "tool_choice": tool_choice,
+            "strict": strict,
+            "parallel_tool_calls": parallel_tool_calls,
+        }
         bound = {name: value for name, value in options.items() if value is not None}
         formatted = _openai_tools(tools, strict=strict)
         plan = {name: value for name, value in kwargs.items() if name in PLAN_ARGUMENTS}
@@ -388,6 +399,10 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         )
 
     # -- life ---------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Load the weights now rather than at the first call."""
+        self._shared_engine(self._checkpoint(self.model))
 
     def close(self) -> None:
         """Release the weights; they are freed when no other model object uses them. Later calls raise."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.output_parsers import BaseOutputParser, JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
@@ -34,7 +34,7 @@ def build(
     """Model, check and parser; see `ChatQwen.with_structured_output`."""
     if method not in METHODS:
         raise InvalidParameterError(f"method={method!r} is none of {', '.join(METHODS)}")
-    is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+    pydantic_class = schema if isinstance(schema, type) and is_basemodel_subclass(schema) else None
     tracing = {"ls_structured_output_format": {"kwargs": {"method": method, "strict": strict}, "schema": schema}}
     parser: Any
     llm: Runnable[LanguageModelInput, AIMessage]
@@ -42,13 +42,13 @@ def build(
         name = convert_to_openai_tool(schema)["function"]["name"]
         llm = model.bind_tools([schema], tool_choice=name, strict=strict, parallel_tool_calls=False, **tracing, **bound)
         parser = (
-            PydanticToolsParser(tools=[schema], first_tool_only=True)
-            if is_pydantic
+            PydanticToolsParser(tools=[pydantic_class], first_tool_only=True)
+            if pydantic_class
             else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
         )
     else:
         llm = model.bind(response_format=_response_format(schema, method), **tracing, **bound)
-        parser = _object_parser(schema) if is_pydantic else JsonOutputParser()
+        parser = PydanticOutputParser(pydantic_object=pydantic_class) if pydantic_class else JsonOutputParser()
     checked: Runnable[Any, Any] = RunnableGenerator(_refuse_truncated, _arefuse_truncated) | parser
     if not include_raw:
         return llm | checked
@@ -60,15 +60,13 @@ def build(
 def _response_format(schema: dict[str, Any] | type, method: str) -> dict[str, Any]:
     if method == "json_mode":
         return {"type": "json_object"}
-    json_schema = convert_to_json_schema(schema)
+    # A JSON Schema is taken as it stands; classes and tools in OpenAI's or Anthropic's form are converted.
+    is_tool = isinstance(schema, dict) and bool({"function", "parameters", "input_schema"} & schema.keys())
+    json_schema = schema if isinstance(schema, dict) and not is_tool else convert_to_json_schema(schema)
     return {
         "type": "json_schema",
         "json_schema": {"name": json_schema.get("title", "answer"), "schema": json_schema, "strict": True},
     }
-
-
-def _object_parser(schema: type) -> BaseOutputParser[Any]:
-    return PydanticOutputParser(pydantic_object=schema)
 
 
 def _check(message: BaseMessage) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 
 import torch
 
@@ -58,7 +58,7 @@ class LocalEngine:
         self._thread = threading.Thread(target=self._run, name=f"langchain-qwen {model}", daemon=True)
         self._thread.start()
 
-    def stream(self, request: Request) -> Iterator[Event]:
+    def stream(self, request: Request) -> Generator[Event, None, None]:
         """Generate, blocking between events. The request is queued at the first `next`."""
         events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         sequence = self._submit(Sequence(request, events.put))
@@ -73,7 +73,7 @@ class LocalEngine:
         finally:
             sequence.cancelled = True
 
-    async def astream(self, request: Request) -> AsyncIterator[Event]:
+    async def astream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Generate without blocking the event loop. The request is queued at the first step of the iteration."""
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | BaseException] = asyncio.Queue()

@@ -5,7 +5,7 @@ Nothing here knows of text, templates or LangChain.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -118,7 +118,7 @@ class EngineInfo:
 class Engine(Protocol):
     """Generates tokens for any number of requests at once.
 
-    Both streams yield one `Started`, then `Token`s, then one `Finished`. Closing the iterator, or cancelling the
+    Both streams yield one `Started`, then `Token`s, then one `Finished`. Closing the generator, or cancelling the
     task that reads it, stops the work at the next step.
     """
 
@@ -127,11 +127,11 @@ class Engine(Protocol):
         """Window, vocabulary, device and precision."""
         ...
 
-    def stream(self, request: Request) -> Iterator[Event]:
+    def stream(self, request: Request) -> Generator[Event, None, None]:
         """Generate, blocking between events."""
         ...
 
-    def astream(self, request: Request) -> AsyncIterator[Event]:
+    def astream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Generate without blocking the event loop."""
         ...
 

@@ -12,11 +12,10 @@ What has none of these forms is text, to the character.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
-
-import re
 
 OPEN, CLOSE, FENCE = "<tool_call>", "</tool_call>", "```"
 _SPACE = re.compile(r"\s*")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-
-import re
 
 from langchain_qwen.output.call_syntax import FENCE, OPEN, Call, Status, read_block
 from langchain_qwen.output.detokenize import Detokenizer
