@@ -1,0 +1,123 @@
+"""The slash commands of a chat."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from langchain_qwen.cli.conversation import Conversation
+from langchain_qwen.cli.terminal import say, show
+from langchain_qwen.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from langchain_qwen.cli.chat import Chat
+
+
+class Leave(Exception):  # noqa: N818  no error
+    """The user wants to go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A slash command: how it is typed, what it does."""
+
+    usage: str
+    does: str
+    run: Callable[[Chat, str], None]
+
+
+def find_command(name: str) -> Command:
+    """The command with this name.
+
+    Raises:
+        InvalidParameterError: There is none; names the nearest.
+    """
+    if name in COMMANDS:
+        return COMMANDS[name]
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else "/help lists what there is."
+    raise InvalidParameterError(f"there is no {name}; {hint} (A message that begins with / needs a space before it.)")
+
+
+def _system(chat: Chat, text: str) -> None:
+    if text:
+        chat.conversation.system = text
+        say("(the next answers follow it)")
+    else:
+        show(chat.conversation.system or "There is no system message; /system TEXT sets one.")
+
+
+def _reset(chat: Chat, _: str) -> None:
+    chat.conversation.turns.clear()
+    chat.last_answer = None
+    kept = "; the system message stays" if chat.conversation.system else ""
+    waits = "; /retry sends your last message" if chat.conversation.unanswered else ""
+    say(f"(a new conversation{kept}{waits})")
+
+
+def _retry(chat: Chat, _: str) -> None:
+    if chat.conversation.unanswered is None:
+        raise InvalidParameterError("every message has been answered; there is nothing to send again")
+    chat.answer(chat.conversation.unanswered)
+
+
+def _tokens(chat: Chat, _: str) -> None:
+    messages = chat.conversation.messages
+    used = chat.model.get_num_tokens_from_messages(messages) if messages else 0
+    window = (chat.model.profile or {})["max_input_tokens"]
+    show(f"conversation: {used:,} of {window:,} tokens, {window - used:,} left")
+    if chat.last_answer is None or chat.last_answer.usage_metadata is None:
+        return
+    usage = chat.last_answer.usage_metadata
+    cached = usage.get("input_token_details", {}).get("cache_read", 0)
+    speed = chat.last_answer.response_metadata["timings"]["tokens_per_second"]
+    pace = "" if speed is None else f", {speed:.1f} tokens/s"
+    counts = f"{usage['output_tokens']:,} tokens, to {usage['input_tokens']:,} ({cached:,} of them cached)"
+    show(f"last answer: {counts}{pace}")
+
+
+def _save(chat: Chat, name: str, *, overwrite: bool = False) -> None:
+    if not name:
+        raise InvalidParameterError("where to? /save FILE")
+    chat.conversation.save(Path(name), overwrite=overwrite)
+    say(f"(saved; /load {name} or --load {name} goes on with it)")
+
+
+def _load(chat: Chat, name: str) -> None:
+    if not name:
+        raise InvalidParameterError("which? /load FILE")
+    chat.conversation = Conversation.load(Path(name))
+    chat.last_answer = None
+    say(f"({len(chat.conversation.messages)} messages)")
+
+
+def _help(_: Chat, __: str) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for command in COMMANDS.values():
+        table.add_row(command.usage, command.does)
+    show(table)
+    show("A line that ends with \\ goes on in the next one. Ctrl-C stops an answer.")
+
+
+def _leave(_: Chat, __: str) -> None:
+    raise Leave
+
+
+_LISTED = (
+    Command("/system [TEXT]", "show or set the system message", _system),
+    Command("/reset", "forget the conversation", _reset),
+    Command("/retry", "send the last message again if it got no answer", _retry),
+    Command("/tokens", "how full the window is, and how fast the last answer was", _tokens),
+    Command("/save FILE", "write the conversation", _save),
+    Command("/save! FILE", "the same over a file that exists", partial(_save, overwrite=True)),
+    Command("/load FILE", "go on with a conversation that was saved", _load),
+    Command("/help", "this list", _help),
+    Command("/exit", "leave", _leave),
+)
+COMMANDS = {command.usage.split()[0]: command for command in _LISTED}
