@@ -190,7 +190,9 @@ class TestConstraints:
     def test_answers_follow_and_drafts_change_nothing(
         self, paged_model, vocabulary, constraint, monkeypatch, temperature, max_step_tokens
     ):
-        wanted = [request([seed, 7], 60, temperature=temperature, seed=seed, constraint=constraint) for seed in range(6)]
+        wanted = [
+            request([seed, 7], 60, temperature=temperature, seed=seed, constraint=constraint) for seed in range(6)
+        ]
 
         def run():
             engine = start(paged_model, max_step_tokens=max_step_tokens)
@@ -269,7 +271,9 @@ class TestCancelling:
 
 
 class TestErrors:
-    @pytest.mark.parametrize(("raised", "seen"), [(RuntimeError("boom"), EngineError), (MemoryError(), OutOfMemoryError)])
+    @pytest.mark.parametrize(
+        ("raised", "seen"), [(RuntimeError("boom"), EngineError), (MemoryError(), OutOfMemoryError)]
+    )
     def test_a_failing_step_ends_its_requests_and_not_the_engine(self, engine, monkeypatch, raised, seen):
         expected = tokens(engine.stream(request([9, 9, 9])))
         with monkeypatch.context() as patch:
