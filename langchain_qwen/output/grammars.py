@@ -12,14 +12,14 @@ from functools import lru_cache
 from typing import Any
 
 from langchain_qwen.errors import InvalidSchemaError
-from langchain_qwen.output.schema import Rules, json_text, literal
+from langchain_qwen.output.schema import Rules, json_text, literal, verbatim
 
 Tool = Mapping[str, Any]
-# Control tokens of the vocabulary: ordinary text never becomes one of them.
+# Control tokens of the vocabulary. Text cannot hold them, but it could spell them with ordinary tokens.
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _BREAK = literal("\n")
-# Text must not spell the tag with ordinary tokens either.
-_TEXT = rf"TEXT: /(?s:.+)/ & ~/(?s:.*){_OPEN}(?s:.*)/"
+# How the calls of Coder models begin: JSON, in a fenced block or bare.
+_FENCE = r"(?:```[A-Za-z_+-]*[ \t]*\n)?\s*"
 
 
 def json_schema(schema: Mapping[str, Any]) -> str:
@@ -46,43 +46,83 @@ def tool_calls(tools: Sequence[Tool], *, parallel: bool) -> str:
     Raises:
         InvalidSchemaError: For parameters that cannot be enforced, with the name of the tool.
     """
-    return _tool_grammar(json.dumps(tools), None, "start: calls", parallel)
+    return _tool_calls(json.dumps(tools), parallel)
 
 
 def text_or_tool_calls(tools: Sequence[Tool], *, parallel: bool) -> str:
-    """The answer is text, or calls as in `tool_calls`, or text and then calls."""
-    return _tool_grammar(json.dumps(tools), None, f"start: TEXT? calls | TEXT\n{_TEXT}", parallel)
+    """The answer is text, or calls as in `tool_calls`, or text and then calls.
+
+    An answer that begins like the calls of Coder models, with JSON that names one of `tools`, is such a call.
+    """
+    return _text_or_tool_calls(json.dumps(tools), parallel)
 
 
 def tool_calls_or_json(tools: Sequence[Tool], schema: Mapping[str, Any], *, parallel: bool) -> str:
     """The answer is one JSON value that fits `schema`, or calls as in `tool_calls`."""
-    return _tool_grammar(json.dumps(tools), json.dumps(schema), "start: calls | answer", parallel)
+    return _tool_calls_or_json(json.dumps(tools), json.dumps(schema), parallel)
 
 
 @lru_cache(maxsize=64)
 def _json_schema(schema: str) -> str:
     rules = Rules()
-    return f"start: {rules.add(json.loads(schema))}\n{rules.text}"
+    return _grammar(f"start: {rules.add(json.loads(schema))}", rules.text)
 
 
 @lru_cache(maxsize=64)
-def _tool_grammar(tools: str, schema: str | None, start: str, parallel: bool) -> str:
+def _tool_calls(tools: str, parallel: bool) -> str:
     rules = Rules()
-    calls = [_call(tool["function"], rules) for tool in json.loads(tools)]
+    arguments = _arguments(json.loads(tools), rules)
+    return _grammar("start: calls", _calls(arguments, parallel), rules.text)
+
+
+@lru_cache(maxsize=64)
+def _tool_calls_or_json(tools: str, schema: str, parallel: bool) -> str:
+    rules = Rules()
+    arguments = _arguments(json.loads(tools), rules)
+    value = rules.add(json.loads(schema))
+    return _grammar(f"start: calls | {value}", _calls(arguments, parallel), rules.text)
+
+
+@lru_cache(maxsize=64)
+def _text_or_tool_calls(tools: str, parallel: bool) -> str:
+    rules = Rules()
+    arguments = _arguments(json.loads(tools), rules)
+    names = "|".join(verbatim(name) for name in arguments)
+    named, unnamed = rf'"name"\s*:\s*"(?:{names})"', r'"(?:arguments|parameters)"\s*:'
+    # Where a call begins, only its lexeme goes on, since this is no text any more.
+    begins = {name: rf'/{_FENCE}\{{\s*"name"\s*:\s*"{verbatim(name)}"/' for name in arguments}
     lines = [
-        start,
-        f"calls: call ({_BREAK} call)*" if parallel else "calls: call",
-        f"call: {_OPEN} {_BREAK} ({' | '.join(calls)}) {_BREAK} {_CLOSE}",
+        "start: TEXT | TEXT? calls | written_calls",
+        rf"TEXT: /(?s:.+)/ & ~/(?s:.*){_OPEN}(?s:.*)/ & ~/{_FENCE}(?:\[\s*)?\{{\s*(?:{named}|{unnamed})(?s:.*)/",
+        r'ARGUMENTS: /\s*,\s*"arguments"\s*:\s*/',
+        r"END: /\s*\}(?:\s*```)?/",
+        *(f"BEGIN_{number}: {begin}" for number, begin in enumerate(begins.values())),
+        "written_calls: " + " | ".join(f"BEGIN_{n} ARGUMENTS {rule} END" for n, rule in enumerate(arguments.values())),
     ]
-    if schema is not None:
-        lines.append(f"answer: {rules.add(json.loads(schema))}")
-    return "\n".join([*lines, rules.text])
+    return _grammar(*lines, _calls(arguments, parallel), rules.text)
 
 
-def _call(function: Mapping[str, Any], rules: Rules) -> str:
+def _arguments(tools: Sequence[Tool], rules: Rules) -> dict[str, str]:
+    """The rule for the arguments of each tool, by its name."""
+    return {tool["function"]["name"]: _parameters(tool["function"], rules) for tool in tools}
+
+
+def _parameters(function: Mapping[str, Any], rules: Rules) -> str:
     try:
-        arguments = rules.add(function.get("parameters") or {"properties": {}}, {"type": "object"})
+        # A function without parameters takes an empty object.
+        return rules.add(function.get("parameters") or {"properties": {}}, {"type": "object"})
     except InvalidSchemaError as error:
         raise InvalidSchemaError(f"parameters of tool {function['name']!r}: {error}") from error
-    opening = f'{{"name": {json_text(function["name"])}, "arguments": '
-    return f"{literal(opening)} {arguments} {literal('}')}"
+
+
+def _calls(arguments: Mapping[str, str], parallel: bool) -> str:
+    objects = []
+    for name, rule in arguments.items():
+        opening = f'{{"name": {json_text(name)}, "arguments": '
+        objects.append(f"{literal(opening)} {rule} {literal('}')}")
+    further = f" ({_BREAK} call)*" if parallel else ""
+    return f"calls: call{further}\ncall: {_OPEN} {_BREAK} ({' | '.join(objects)}) {_BREAK} {_CLOSE}"
+
+
+def _grammar(*parts: str) -> str:
+    return "\n".join(parts)

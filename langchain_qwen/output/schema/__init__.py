@@ -6,6 +6,7 @@ numbers.py and patterns.py for scalars).
 """
 
 from langchain_qwen.output.schema.lexemes import json_text, literal
+from langchain_qwen.output.schema.patterns import verbatim
 from langchain_qwen.output.schema.rules import Rules
 
-__all__ = ["Rules", "json_text", "literal"]
+__all__ = ["Rules", "json_text", "literal", "verbatim"]

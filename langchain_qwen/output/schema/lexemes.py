@@ -178,9 +178,9 @@ def _multiples(shape: Number, multiple_of: Fraction) -> Lexeme | None:
     """A few multiples are listed; so are those next to zero where the step is too large for an automaton."""
     # For integers, the smallest whole multiple of a reduced fraction.
     step = Fraction(multiple_of.numerator) if shape.integer else multiple_of
-    low = -_MULTIPLES_BELOW if shape.low is None else max(shape.low, -_MULTIPLES_BELOW)
-    high = _MULTIPLES_BELOW if shape.high is None else min(shape.high, _MULTIPLES_BELOW)
-    first, last = ceil(Fraction(low) / step), floor(Fraction(high) / step)
+    low, high = -_MULTIPLES_BELOW / step, _MULTIPLES_BELOW / step
+    first = ceil(low if shape.low is None else max(low, Fraction(shape.low) / step))
+    last = floor(high if shape.high is None else min(high, Fraction(shape.high) / step))
     if last - first >= _MAX_LISTED and multiple_of.denominator & (multiple_of.denominator - 1):
         raise InvalidSchemaError(
             f"multipleOf {float(multiple_of)} cannot be enforced: floats are no exact multiples of it; "

@@ -66,6 +66,11 @@ def translate_forbidden(pattern: str) -> str:
     return _Translator(pattern, wide=True).translate().required[0]
 
 
+def verbatim(text: str) -> str:
+    """A pattern that matches `text` itself, safe within the slashes of a Lark regex."""
+    return "".join(c if c.isascii() and c.isalnum() else rf"\x{{{ord(c):X}}}" for c in text)
+
+
 class _Translator:
     def __init__(self, pattern: str, *, wide: bool):
         self._pattern = pattern
@@ -161,8 +166,7 @@ class _Translator:
     def _character(self, code_point: int) -> str:
         if 0xD800 <= code_point <= 0xDFFF:
             raise self._unsupported("half a surrogate pair")
-        character = chr(code_point)
-        return character if character.isascii() and character.isalnum() else rf"\x{{{code_point:X}}}"
+        return verbatim(chr(code_point))
 
     def _unsupported(self, what: str) -> InvalidSchemaError:
         return InvalidSchemaError(

@@ -16,7 +16,7 @@ from langchain_qwen.output.schema.lexemes import Lexeme, json_text, literal
 from langchain_qwen.output.schema.reading import Reader
 from langchain_qwen.output.schema.shapes import Boolean, Null, Number, Schema, String
 
-_BITS = 64  # of a rule's parameter
+_BITS = 63  # of a rule's parameter, all of which can be counted
 # Separators are always lexemes of their own: of two that begin alike, the lexer would only follow the longer one.
 _NEXT, _COLON = literal(", "), literal(": ")
 
@@ -114,7 +114,7 @@ class Rules:
         return f"{literal('[')} {content} {literal(']')}"
 
     def _unique_array(self, node: ArrayNode, names: Sequence[str], graph: Graph) -> str:
-        """An array without repetitions: at most one item of each of up to 64 kinds, where no value is of two kinds.
+        """An array without repetitions: at most one item of each of up to 63 kinds, where no value is of two kinds.
 
         A bit of the parameter of the rules stands for each kind that is taken. Items that cannot be told apart like
         this (arrays and objects) make for arrays of one item.
@@ -144,7 +144,7 @@ class Rules:
         return f"{empty}{literal('[')} {name}::0x0" if most else f"{literal('[')} {literal(']')}"
 
     def _kinds(self, parts: Sequence[Part]) -> list[str]:
-        """Up to 64 alternatives that share no value; none where that cannot be had."""
+        """Up to 63 alternatives that share no value; none where that cannot be had."""
         kinds: list[str] = []
         for part in parts:
             match part:
