@@ -329,7 +329,7 @@ class TestBadInput:
             unloaded.invoke("x", response_format={"type": "yaml"})
 
     def test_missing_models(self, tmp_path):
-        with pytest.raises(errors.ModelNotFoundError, match="coder-1.5b"):
+        with pytest.raises(errors.ModelNotFoundError, match=r"coder-1\.5b"):
             ChatQwen(model="coder-1.5").invoke("x")
         with pytest.raises(errors.ModelNotFoundError):
             ChatQwen(model=str(tmp_path / "nothing")).invoke("x")
