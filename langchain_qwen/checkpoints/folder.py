@@ -1,144 +1,218 @@
-"""A checkpoint folder and what is checked of it before any weights are loaded."""
+"""A checkpoint folder: what it is, and whether everything is there, before any weights load."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from langchain_qwen.errors import IncompleteCheckpointError, UnsafeWeightsError, UnsupportedModelError
+from langchain_qwen.checkpoints import safetensors_file
+from langchain_qwen.errors import (
+    CheckpointError,
+    IncompleteCheckpointError,
+    UnsafeWeightsError,
+    UnsupportedModelError,
+)
 
+MODEL_TYPE, ARCHITECTURE = "qwen2", "Qwen2ForCausalLM"
+SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+BIASED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+MATRICES = (*BIASED, "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Checkpoint:
-    """A Qwen2 checkpoint on this machine, checked, its weights not loaded.
+    """A complete checkpoint on this machine.
 
     Attributes:
-        name: What the user called it.
-        path: The folder.
+        name: What it was asked for by.
+        path: Its folder.
+        revision: The commit of a hub snapshot; None for other folders.
         config: Its config.json.
-        generation: Its generation_config.json, or empty.
+        generation: Its generation_config.json; empty if there is none.
     """
 
     name: str
     path: Path
-    config: Mapping[str, Any]
-    generation: Mapping[str, Any]
+    revision: str | None
+    config: dict[str, Any] = field(compare=False, repr=False)
+    generation: dict[str, Any] = field(compare=False, repr=False)
 
     @property
     def context_window(self) -> int:
-        """Tokens of prompt and answer together."""
-        return int(self.config["max_position_embeddings"])
+        """Tokens that prompt and answer can have together."""
+        window: int = self.config["max_position_embeddings"]
+        return window
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the embedding."""
-        return int(self.config["vocab_size"])
+        """Rows of the embedding, padding included."""
+        size: int = self.config["vocab_size"]
+        return size
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
-        """Tokens that end an answer."""
+        """Tokens that end an answer, from the generation config or else from the config."""
         ids = self.generation.get("eos_token_id", self.config.get("eos_token_id"))
-        return frozenset([ids] if isinstance(ids, int) else ids or ())
-
-    @property
-    def weight_files(self) -> list[Path]:
-        """The safetensors files."""
-        return sorted(self.path.glob("*.safetensors"))
+        if ids is None:
+            return frozenset()
+        return frozenset([ids] if isinstance(ids, int) else ids)
 
     @cached_property
-    def weight_bytes(self) -> int:
-        """Size of the weights on the disk."""
-        return sum(file.stat().st_size for file in self.weight_files)
+    def weight_files(self) -> tuple[Path, ...]:
+        """The safetensors files, in the order of their names."""
+        return _weight_files(self.path)
+
+    @cached_property
+    def parameters(self) -> int:
+        """How many numbers the weight files hold; packed integers of quantised weights count as one each."""
+        return sum(safetensors_file.inspect(file).parameters for file in self.weight_files)
+
+    @cached_property
+    def parameter_bytes(self) -> int:
+        """Size of the weights as they are stored."""
+        return sum(safetensors_file.inspect(file).data_bytes for file in self.weight_files)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the exact weights: configuration, and name, size and time of the files."""
-        digest = hashlib.sha256(json.dumps(dict(self.config), sort_keys=True).encode())
+        """Names the exact weights, for the keys of caches.
+
+        It goes by place, names, sizes and times of the files, so it costs no reading of weights; a copy elsewhere is
+        another checkpoint.
+        """
+        digest = hashlib.sha256(str(self.path.resolve()).encode())
+        digest.update(json.dumps(self.config, sort_keys=True).encode())
         for file in self.weight_files:
-            state = file.stat()
-            digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}".encode())
-        return digest.hexdigest()[:20]
+            status = file.stat()
+            digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:16]
 
 
-def open_folder(folder: Path, name: str) -> Checkpoint:
-    """Check a folder and describe it.
+def open_folder(path: str | Path, name: str | None = None, *, revision: str | None = None) -> Checkpoint:
+    """Check that a folder holds a usable checkpoint, without loading weights or running code from it.
+
+    Args:
+        path: The folder.
+        name: What it was asked for by; None is its path.
+        revision: Its commit, where it is a snapshot from a hub.
 
     Raises:
+        UnsupportedModelError: It is not a Qwen2 causal language model.
+        UnsafeWeightsError: Its weights are pickles.
         IncompleteCheckpointError: Something is missing or damaged.
-        UnsafeWeightsError: The weights are pickles.
-        UnsupportedModelError: Another kind of model.
+        CheckpointError: A file cannot be read.
     """
-    config = _read_json(folder / "config.json")
-    kind = config.get("model_type")
-    if kind != "qwen2":
+    path = Path(path)
+    name = str(path) if name is None else name
+    try:
+        config = _read_json(path / "config.json")
+        check_config(config, name)
+        _check_weights(path, name, config)
+        _check_tokenizer(path)
+        generation_file = path / "generation_config.json"
+        generation = _read_json(generation_file) if generation_file.exists() else {}
+    except IncompleteCheckpointError as error:
+        raise IncompleteCheckpointError(f"{error}. {_advice(path, name)}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    return Checkpoint(name, path, revision, config, generation)
+
+
+def check_config(config: Mapping[str, Any], name: str) -> None:
+    """Raise unless `config` (a config.json) is that of a Qwen2 causal language model."""
+    architectures = config.get("architectures") or [ARCHITECTURE]
+    if config.get("model_type") != MODEL_TYPE or ARCHITECTURE not in architectures:
+        kind = " ".join([repr(config.get("model_type")), *config.get("architectures", ())])
         raise UnsupportedModelError(
-            f"{name} is a {kind!r} model; supported are causal language models of the Qwen2 family (Qwen2, Qwen2.5)"
+            f"{name} is a model of type {kind}; langchain-qwen runs the causal language models of the Qwen2 family "
+            f"(Qwen2, Qwen2.5, Qwen2.5-Coder and models fine-tuned from them: {MODEL_TYPE!r} {ARCHITECTURE})"
         )
-    _check_weights(folder, name)
-    for key in ("vocab_size", "max_position_embeddings", "num_hidden_layers", "hidden_size"):
-        if not isinstance(config.get(key), int):
-            raise IncompleteCheckpointError(f"{folder / 'config.json'} has no {key!r}; download the checkpoint again")
-    for file, purpose in (("tokenizer.json", "tokenizer"),):
-        if not (folder / file).is_file():
-            raise IncompleteCheckpointError(f"{folder} lacks {file} (the {purpose}); download the checkpoint again")
-    generation = folder / "generation_config.json"
-    return Checkpoint(name, folder, config, _read_json(generation) if generation.is_file() else {})
+    wrong = [key for key in SIZES if not isinstance(config.get(key), int)]
+    if wrong:
+        raise IncompleteCheckpointError(f"the config.json of {name} has no number for {', '.join(wrong)}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def refuse_pickles(name: str, pickles: list[str]) -> UnsafeWeightsError:
+    """The error for a checkpoint that has nothing but pickles."""
+    return UnsafeWeightsError(
+        f"the weights of {name} are pickles ({', '.join(pickles)}), and loading a pickle can run any code in it; only "
+        "safetensors are loaded. Use a release with safetensors, or, if you trust where these came from, convert them "
+        f"once with transformers: Qwen2ForCausalLM.from_pretrained({name!r}, use_safetensors=False)"
+        '.save_pretrained("converted"), then copy the tokenizer files beside them'
+    )
+
+
+def _check_weights(path: Path, name: str, config: Mapping[str, Any]) -> None:
+    pickles = sorted({file.name for pattern in PICKLES for file in path.glob(pattern)})
+    if pickles and not any(path.glob("*.safetensors")) and not (path / INDEX_FILE).exists():
+        raise refuse_pickles(name, pickles)
+    files = _weight_files(path)
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        raise IncompleteCheckpointError(f"{path} lacks weights: {', '.join(missing)}")
+    names = frozenset[str]().union(*(safetensors_file.inspect(file).names for file in files))
+    if "quantization_config" not in config:  # quantisation methods have their own names for what a matrix consists of
+        absent = [tensor for tensor in _tensor_names(config) if tensor not in names]
+        if absent:
+            raise IncompleteCheckpointError(f"the weight files of {path} lack {len(absent)} tensors ({absent[0]}, ...)")
+
+
+def _tensor_names(config: Mapping[str, Any]) -> Iterator[str]:
+    """The weights of a Qwen2 causal language model."""
+    yield "model.embed_tokens.weight"
+    for layer in range(config["num_hidden_layers"]):
+        for module in ("input_layernorm", "post_attention_layernorm", *MATRICES):
+            yield f"model.layers.{layer}.{module}.weight"
+        for module in BIASED:
+            yield f"model.layers.{layer}.{module}.bias"
+    yield "model.norm.weight"
+    if not config.get("tie_word_embeddings", False):
+        yield "lm_head.weight"
+
+
+def _weight_files(path: Path) -> tuple[Path, ...]:
+    """What transformers would load: one file, or those that the index names."""
+    index = path / INDEX_FILE
+    if (path / SINGLE_FILE).exists() or not index.exists():
+        return (path / SINGLE_FILE,)
+    shards = _read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise IncompleteCheckpointError(f"{index} names no weight files")
+    return tuple(path / shard for shard in sorted(set(shards.values())))
+
+
+def _check_tokenizer(path: Path) -> None:
+    if not (path / "tokenizer.json").exists():
+        raise IncompleteCheckpointError(f"{path} lacks tokenizer.json")
+    config = path / "tokenizer_config.json"
+    has_template = (path / "chat_template.jinja").exists()
+    if not has_template and not (config.exists() and _read_json(config).get("chat_template")):
+        raise IncompleteCheckpointError(
+            f"{path} lacks a chat template (chat_template.jinja, or an entry in tokenizer_config.json)"
+        )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise IncompleteCheckpointError(f"{path.parent} lacks {path.name}; it is no whole checkpoint") from error
-    except (OSError, ValueError) as error:
-        raise IncompleteCheckpointError(f"{path} cannot be read ({error}); download the checkpoint again") from error
-    if not isinstance(content, dict):
-        raise IncompleteCheckpointError(f"{path} is no JSON object; download the checkpoint again")
-    return content
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise IncompleteCheckpointError(f"{file.parent} lacks {file.name}") from error
+    except ValueError as error:
+        raise IncompleteCheckpointError(f"{file} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise IncompleteCheckpointError(f"{file} is damaged: it holds no JSON object")
+    return value
 
 
-def _check_weights(folder: Path, name: str) -> None:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickles = [file.name for pattern in PICKLES for file in folder.glob(pattern)]
-        if pickles:
-            raise UnsafeWeightsError(
-                f"{name} holds pickled weights only ({pickles[0]}), which could run code when loaded; use a checkpoint "
-                "in safetensors, or convert this one in a place you trust with model.save_pretrained(folder)"
-            )
-        raise IncompleteCheckpointError(f"{folder} holds no weights (*.safetensors); download the checkpoint again")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        wanted = set(_read_json(index).get("weight_map", {}).values())
-        missing = sorted(wanted - {file.name for file in files})
-        if missing:
-            raise IncompleteCheckpointError(
-                f"{folder} lacks {len(missing)} of {len(wanted)} weight files ({missing[0]}, ...); the download was "
-                "not finished: run it again"
-            )
-    for file in files:
-        _check_size(file)
-
-
-def _check_size(file: Path) -> None:
-    """A safetensors file says in its header how long it is (64 bits of header length, JSON, data)."""
-    size = file.stat().st_size
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > size:
-                raise ValueError("its header is cut")
-            header = json.loads(stream.read(length))
-        end = max((t["data_offsets"][1] for key, t in header.items() if key != "__metadata__"), default=0)
-        if 8 + length + end != size:
-            raise ValueError(f"it has {size} bytes and should have {8 + length + end}")
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IncompleteCheckpointError(f"{file} is damaged ({error}); download the checkpoint again") from error
+def _advice(path: Path, name: str) -> str:
+    if Path(name).expanduser().is_dir():
+        return (
+            "Copy or download the folder again; `langchain-qwen pull coder-1.5b` makes a complete one to compare with"
+        )
+    return f"Run `langchain-qwen pull {name}` to complete {path}"

