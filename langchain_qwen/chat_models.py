@@ -101,7 +101,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     streaming: bool = False
     """Generate in streaming mode also under `invoke`, so that callbacks see every token."""
 
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = Field(default=None, exclude=True)
     """Not used by a model on this machine; accepted since LangChain's standard parameters include it."""
 
     max_retries: int | None = None

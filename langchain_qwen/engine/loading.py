@@ -28,7 +28,8 @@ def load_engine(checkpoint: Checkpoint, *, precision: str, device: str, kv_cache
     """
     device = choose_device(device)
     runner: Runner
-    if runs_natively(precision, device):
+    # Checkpoints that are quantised already have their own layouts, which only torch's libraries read so far.
+    if runs_natively(precision, device) and "quantization_config" not in checkpoint.config:
         runner = _native_runner(checkpoint, "int4" if precision == "auto" else precision)
     else:
         model, held = load_model(checkpoint, precision=precision, device=device, attn_implementation=ATTENTION)

@@ -84,12 +84,9 @@ def plan_output(
 
 
 def _check_tools(tools: Sequence[Tool]) -> None:
-    names = [tool.get("function", {}).get("name") for tool in tools]
-    for name in names:
-        if not name or not isinstance(name, str):
+    for tool in tools:
+        if not isinstance(tool.get("function", {}).get("name"), str):
             raise InvalidSchemaError("a tool has no name; pass tools through bind_tools")
-        if names.count(name) > 1:
-            raise InvalidSchemaError(f"two tools are named {name!r}; names must differ")
 
 
 def _forced_tools(tools: Sequence[Tool], choice: Any) -> list[Tool]:

@@ -1,0 +1,25 @@
+"""The notebooks run from top to bottom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.integration_tests.conftest import MODEL
+
+COOKBOOK = Path(__file__).parents[2] / "cookbook"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in COOKBOOK.glob("*.ipynb")))
+def test_notebook(name, monkeypatch):
+    monkeypatch.setenv("COOKBOOK_MODEL", MODEL)
+    notebook = nbformat.read(COOKBOOK / name, as_version=4)
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(COOKBOOK)}}
+    ).execute()
+    printed = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    assert printed
+    assert not [o for o in printed if o.output_type == "error"]

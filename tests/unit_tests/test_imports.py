@@ -1,0 +1,90 @@
+"""Public names, and the one direction in which imports run."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import langchain_qwen
+
+PACKAGE = Path(langchain_qwen.__file__).parent
+
+# Each part and what it may import, the way of a call: messages -> prompting -> engine -> output -> chunks.
+MAY_IMPORT = {
+    "errors": set(),
+    "_version": set(),
+    "checkpoints": {"errors"},
+    "prompting": {"errors"},
+    "engine": {"errors", "checkpoints"},
+    "output": {"errors", "engine"},
+    "parameters": {"errors", "engine"},
+    "structured_output": {"errors", "chat_models"},  # the latter for its type only
+    "chat_models": {
+        "_version",
+        "errors",
+        "checkpoints",
+        "prompting",
+        "engine",
+        "output",
+        "parameters",
+        "structured_output",
+    },
+    "init_chat_model": {"errors"},
+    "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting"},
+}
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_all_is_sorted_and_there():
+    assert langchain_qwen.__all__ == sorted(langchain_qwen.__all__)
+    for name in langchain_qwen.__all__:
+        assert getattr(langchain_qwen, name)
+
+
+def test_imports_run_one_way():
+    seen = set()
+    for path in PACKAGE.rglob("*.py"):
+        relative = path.relative_to(PACKAGE).with_suffix("")
+        if relative.parts == ("__init__",):
+            continue
+        part = relative.parts[0]
+        seen.add(part)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                if node.module == "langchain_qwen":
+                    modules = [f"langchain_qwen.{alias.name}" for alias in node.names]
+                else:
+                    modules = [node.module]
+            elif isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            for module in modules:
+                if module.startswith("langchain_qwen."):
+                    assert part_of(module) in MAY_IMPORT[part] | {part}, f"{path} imports {module}"
+    assert seen == set(MAY_IMPORT)
+
+
+def test_the_engine_knows_nothing_of_langchain():
+    for path in (PACKAGE / "engine").rglob("*.py"):
+        assert "langchain_core" not in path.read_text(encoding="utf-8"), path
+
+
+def test_the_command_line_starts_without_torch():
+    code = "import sys, langchain_qwen.cli; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_readme_tree_is_the_disk():
+    readme = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+    tree = readme.split("    langchain_qwen/\n")[1].split("\n\n")[0]
+    for line in tree.splitlines():
+        name = line.split()[0]
+        if line.startswith("      ") and not line.startswith("        "):
+            assert (PACKAGE / name).exists(), name
+        elif line.startswith("        "):
+            assert (PACKAGE / "engine" / name).exists(), name
