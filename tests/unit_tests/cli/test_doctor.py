@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
-import httpx
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError
@@ -220,19 +220,23 @@ def test_the_hub(monkeypatch):
     def refuse(*_, **__):
         raise HTTPError("no route")
 
-    never = threading.Event()
+    def hang(*_, **__):
+        over.wait(10)
+        refuse()
+
+    over = threading.Event()
     monkeypatch.setattr(storage, "HUB_TIMEOUT_S", 0.2)
     assert storage.ask_hub().state == "off"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     for answer, state in (
-        (lambda *_, **__: httpx.Response(200), "reachable"),
-        (lambda *_, **__: httpx.Response(403), "out of reach"),
+        (lambda *_, **__: SimpleNamespace(is_error=False), "reachable"),
+        (lambda *_, **__: SimpleNamespace(is_error=True), "out of reach"),
         (refuse, "out of reach"),
-        (lambda *_, **__: never.wait(10), "out of reach"),
+        (hang, "out of reach"),
     ):
         monkeypatch.setattr(storage, "get_session", lambda answer=answer: Client(answer))
         assert storage.ask_hub().state == state
-    never.set()
+    over.set()
 
 
 def test_a_library_that_does_not_load(monkeypatch, tmp_path):
