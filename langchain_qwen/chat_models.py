@@ -30,7 +30,8 @@ from langchain_qwen.engine import Constraint, Engine, Request
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.sharing import EngineKey, Leases
 from langchain_qwen.errors import ContextOverflowError
-from langchain_qwen.output.answer import Answer
+from langchain_qwen.output import content_blocks
+from langchain_qwen.output.answer import PROVIDER, Answer
 from langchain_qwen.output.plan import PLAN_ARGUMENTS, OutputPlan, plan_output
 from langchain_qwen.parameters import (
     MAX_ANSWER_TOKENS,
@@ -42,9 +43,10 @@ from langchain_qwen.parameters import (
 )
 from langchain_qwen.prompting import Prompter, Tokenizer, check_conversation
 
-PROVIDER = "qwen"
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
 DEFAULT_WINDOW = 32768
+
+content_blocks.register()
 
 
 @dataclass(frozen=True, slots=True)
