@@ -113,7 +113,7 @@ class Chat:
         assert isinstance(answer, AIMessage)
         if not answer.text:
             return
-        write("\n")
+        write("\n\n" if interactive() else "\n")
         self.conversation.add(text, answer)
         self.last_answer = answer
         if answer.response_metadata.get("finish_reason") == "length":

@@ -24,7 +24,10 @@ def line_reader() -> Callable[[], str]:
     if not interactive():
         return lambda: joined(lambda _: _piped_line())
     with suppress(ImportError):  # not on Windows; the terminal's own editing has to do there
-        import readline  # noqa: F401  importing it gives `input` editing and a history, kept in memory only
+        import readline  # gives `input` editing and a history, kept in memory only
+
+        # A pasted text of several lines is one message then. Python turns it off, for its own prompt.
+        readline.parse_and_bind("set enable-bracketed-paste on")
     return lambda: joined(_typed_line)
 
 
