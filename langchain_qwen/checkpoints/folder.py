@@ -158,12 +158,12 @@ def _check_weights(path: Path, name: str, config: Mapping[str, Any]) -> None:
         raise IncompleteCheckpointError(f"{path} lacks weights: {', '.join(missing)}")
     names = frozenset[str]().union(*(safetensors_file.inspect(file).names for file in files))
     if "quantization_config" not in config:  # quantisation methods have their own names for what a matrix consists of
-        absent = [tensor for tensor in _tensor_names(config) if tensor not in names]
+        absent = [tensor for tensor in tensor_names(config) if tensor not in names]
         if absent:
             raise IncompleteCheckpointError(f"the weight files of {path} lack {len(absent)} tensors ({absent[0]}, ...)")
 
 
-def _tensor_names(config: Mapping[str, Any]) -> Iterator[str]:
+def tensor_names(config: Mapping[str, Any]) -> Iterator[str]:
     """The weights of a Qwen2 causal language model."""
     yield "model.embed_tokens.weight"
     for layer in range(config["num_hidden_layers"]):

@@ -120,8 +120,7 @@ def load_model(
             )
         if "device_map" not in settings:
             model.to(device)  # type: ignore[arg-type]  # its decorator hides the real signature
-    model.requires_grad_(False)
-    model.eval()
+    model.requires_grad_(False)  # evaluation mode is what from_pretrained leaves it in
     return model, held
 
 
