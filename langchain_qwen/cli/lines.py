@@ -51,7 +51,7 @@ def _typed_line(prompt: str) -> str:
 
 
 def _piped_line() -> str:
-    line = sys.stdin.buffer.readline()
+    line = sys.stdin.buffer.readline() if sys.stdin else b""
     if not line:
         raise EOFError
     try:

@@ -36,6 +36,12 @@ def advise(report: Report) -> list[Finding]:
 
 def _model(report: Report) -> Iterator[Finding]:
     model, hub = report.model, report.storage.hub
+    if model.quantised and not all(report.software.extras["gptq"].values()):
+        yield Finding(
+            "problem",
+            f"{model.name} holds {model.quantised.upper()} weights, and what runs them is not installed",
+            'pip install "langchain-qwen[gptq]"',
+        )
     if model.folder is not None:
         return
     if model.from_hub and hub.state != "reachable":
@@ -119,8 +125,9 @@ def _slow_precisions(report: Report) -> Iterator[Finding]:
         yield Finding(
             "slow",
             f"--precision fp32 reads {gigabytes(fp32.weight_bytes)} for each token: at the "
-            f"{gigabytes(report.machine.read_bandwidth)} a second of this memory at most {fp32.tokens_per_second:.1f} "
-            f"tokens a second, where {chosen.precision} may reach {chosen.tokens_per_second:.1f}",
+            f"{gigabytes(report.machine.read_bandwidth)} a second that memory gives now, at most "
+            f"{fp32.tokens_per_second:.1f} tokens a second, where {chosen.precision} may reach "
+            f"{chosen.tokens_per_second:.1f}",
             "leave --precision at auto",
         )
     if by_name["bf16"].runs_on != CPU_ENGINE and not BF16_INSTRUCTIONS & set(report.machine.instruction_sets):

@@ -46,7 +46,7 @@ def _facts(report: Report) -> Table:
         (
             "memory",
             f"{gigabytes(machine.memory.available)} free of {gigabytes(machine.memory.total)}, "
-            f"read at {gigabytes(machine.read_bandwidth)}/s",
+            f"now read at {gigabytes(machine.read_bandwidth)}/s",
         ),
         *(("GPU", _gpu(gpu.name, gpu.memory_available, gpu.memory_total)) for gpu in machine.gpus),
         ("CPU engine", _cpu_engine(report)),
@@ -85,8 +85,11 @@ def _extra(name: str, versions: dict[str, str | None]) -> str:
 
 
 def _cache(cache: Cache) -> str:
-    contents = ", ".join(f"{name} {gigabytes(size)}" for name, size in cache.contents.items()) or "empty"
-    return f"{cache.folder}, {gigabytes(cache.disk_free)} left on its disk: {contents}"
+    packed = [size for name, size in cache.contents.items() if name.startswith("packed/")]
+    held = [f"{name} {gigabytes(size)}" for name, size in cache.contents.items() if not name.startswith("packed/")]
+    if packed:
+        held.append(f"packed weights {gigabytes(sum(packed))} in {len(packed)} files")
+    return f"{cache.folder}, {gigabytes(cache.disk_free)} left on its disk: {', '.join(held) or 'empty'}"
 
 
 def _hub_state(state: str) -> str:
@@ -100,7 +103,7 @@ def _precisions(report: Report) -> Table:
     table.add_column("weights", justify="right")
     table.add_column("full window", justify="right")
     table.add_column("context that fits")
-    table.add_column("tokens/s at most", justify="right")
+    table.add_column("tokens/s up to", justify="right")
     for fit in report.fits:
         table.add_row(
             fit.precision + (" (auto)" if fit is report.chosen else ""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langchain_qwen.checkpoints import RELEASES, choose_device, choose_precision, resolve
 from langchain_qwen.cli.doctor.fit import KNOWN, Architecture, Fit, fits
@@ -22,6 +22,7 @@ class Model:
         damage: Why it cannot be used although it is here.
         from_hub: Whether the hub would have it.
         download_bytes: What getting it would write to the disk; 0 when it is here, None when unknown.
+        quantised: "gptq" or "awq" for a checkpoint that is quantised already, which torch's libraries run.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Model:
     damage: str | None
     from_hub: bool
     download_bytes: int | None
+    quantised: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def examine(name: str) -> Report:
     return Report(
         model=model,
         device=device,
-        precision="int4" if native else choose_precision("auto", device),
+        precision=model.quantised or ("int4" if native else choose_precision("auto", device)),
         fits=[]
         if architecture is None
         else fits(
@@ -88,7 +90,7 @@ def _find(name: str) -> tuple[Model, Architecture | None]:
         if name in RELEASES:
             size = RELEASES[name].gguf_bytes + 2 * RELEASES[name].parameters
         return Model(name, None, damage, name not in RELEASES and name.count("/") == 1, size), architecture
-    quantised = "quantization_config" in checkpoint.config  # has one precision only, its own
-    return Model(name, str(checkpoint.path), None, False, 0), (
-        None if quantised else Architecture.from_config(checkpoint.config)
-    )
+    model = Model(name, str(checkpoint.path), None, False, 0)
+    if quantisation := checkpoint.config.get("quantization_config"):
+        return replace(model, quantised=quantisation["quant_method"]), None  # it has one precision only, its own
+    return model, Architecture.from_config(checkpoint.config)

@@ -136,6 +136,14 @@ def test_a_damaged_checkpoint():
     assert levels(report, "m lacks config.json") == ["problem"]
 
 
+def test_a_quantised_checkpoint_needs_an_extra():
+    report = replace(healthy(), model=replace(healthy().model, quantised="gptq"), precision="gptq", fits=[])
+    for version, expected in ((None, ["problem"]), ("7.0", [])):
+        extras = {"gptq": {"optimum": "2.0", "gptqmodel": version}}
+        report = replace(report, software=replace(report.software, extras=extras))
+        assert levels(report, "GPTQ weights") == expected
+
+
 def test_little_memory():
     assert levels(healthy(free=GB), "free memory holds") == ["slow"]
     assert levels(healthy(free=GB // 2), "more memory than is free") == ["problem"]
