@@ -21,7 +21,7 @@ FORBIDDEN_PATTERN = "langchain-qwen:forbidden-pattern"
 def negations(schema: Schema, resolve: Callable[[str], Schema]) -> list[Schema]:
     """Schemas each of which excludes `schema`.
 
-    A schema fails when one of its keywords does, so each keyword gives schemas of its own.
+    A schema fails when one of its keywords does, so each keyword gives schemas of its own. What is simple comes first.
 
     Args:
         schema: The schema to exclude.
@@ -29,7 +29,8 @@ def negations(schema: Schema, resolve: Callable[[str], Schema]) -> list[Schema]:
     """
     if isinstance(schema, bool):
         return [] if schema else [True]
-    return [other for keyword, value in schema.items() for other in _failing(keyword, value, schema, resolve)]
+    keywords = sorted(schema, key=lambda keyword: keyword not in ("type", "required", "const", "enum"))
+    return [other for keyword in keywords for other in _failing(keyword, schema[keyword], schema, resolve)]
 
 
 def _failing(keyword: str, value: Any, schema: Mapping[str, Any], resolve: Callable[[str], Schema]) -> Iterator[Schema]:

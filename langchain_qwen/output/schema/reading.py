@@ -31,8 +31,8 @@ from langchain_qwen.output.schema.shapes import (
 
 MAX_ALTERNATIVES = 500
 _MAX_PAIRS = 20_000
-# `oneOf` multiplies what its branches exclude; so many alternatives of each branch are followed.
-_KEPT_OF_BRANCH = 50
+# `oneOf` multiplies the ways not to fit the other branches; so many of them are followed for each branch.
+_KEPT_OF_BRANCH = 10
 # How deep inside two alternatives to look for what tells them apart.
 _COMPARED_LEVELS = 3
 Trail = tuple[str, ...]
@@ -114,9 +114,11 @@ class Reader:
         for i, mine in enumerate(read):
             kept = mine
             for j, others in enumerate(read):
-                if i != j and not self._disjoint(kept, others):
+                apart = [shape for shape in kept if i == j or self._disjoint([shape], others)]
+                overlapping = [shape for shape in kept if shape not in apart]
+                if overlapping:
                     excluded = self._read_any(self._negations(branches[j]), trail)
-                    kept = _intersect(kept, excluded)[:_KEPT_OF_BRANCH]
+                    kept = (apart + _intersect(overlapping, excluded))[: max(_KEPT_OF_BRANCH, len(apart))]
             found += kept
         return found
 

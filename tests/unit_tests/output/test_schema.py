@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
+from benchmarks.common import DATA, read_rows
 from langchain_qwen.errors import InvalidSchemaError
 from langchain_qwen.output.grammars import json_object, json_schema
 from langchain_qwen.output.schema.numbers import closed_bound, decimals, integers
@@ -144,6 +145,12 @@ EXAMPLES: list[tuple[str, Any, list[str], list[str]]] = [
         {"oneOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {}}, "required": ["b"]}]},
         ['{"a": 1}', '{"b": 1}'],
         ['{"a": 1, "b": 1}', "{}"],
+    ),
+    (
+        "oneOf of many branches",
+        {"oneOf": [{"type": "object", "properties": {n: {}, "z": {}}, "required": [n]} for n in "abcdefghijkl"]},
+        ['{"a": 1}', '{"l": 1, "z": 2}'],
+        ["{}", '{"a": 1, "b": 1}'],
     ),
     (
         "oneOf of patterns",
@@ -612,3 +619,19 @@ def whole(pattern: str) -> Callable[[str], bool]:
         return matcher.try_consume_tokens(list(data)) == len(data) and matcher.is_accepting()
 
     return match
+
+
+# -- schemas from the wild -----------------------------------------------------------------------------------------
+
+REAL = DATA / "json_schemas.jsonl"
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the evaluation sets are not here")
+def test_real_schemas():
+    rows = read_rows(REAL)
+    finished = 0
+    for row in rows:
+        for text in random_answers(json_schema(row["schema"]), seed=0, count=2, max_tokens=500):
+            assert fits(row["schema"], json.loads(text)), (row["id"], text)
+            finished += 1
+    assert finished > len(rows)
