@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import Runnable
 
 from langchain_qwen.cli import model as models
 from langchain_qwen.cli.terminal import read_text, say, waiting, write
 from langchain_qwen.errors import InvalidMessagesError, InvalidSchemaError, OutputTruncatedError
-
-if TYPE_CHECKING:
-    from langchain_core.messages import BaseMessage
 
 PATIENCE_S = 2.0
 
@@ -35,28 +37,35 @@ def ask(
     """
     text = _with_pipe(question)
     arguments = {} if json_schema is None else {"response_format": _response_format(json_schema)}
-    from langchain_core.messages import HumanMessage, SystemMessage
-
     messages: list[BaseMessage] = [SystemMessage(system)] if system else []
     messages.append(HumanMessage(text))
     model = models.make_model(options).bind(**arguments)
-    last, finish_reason, tokens = "", None, 0
-    if stream:
-        for chunk in models.stream_chunks(model, messages, "Loading"):
-            write(chunk.text)
-            last = chunk.text or last
-            finish_reason = chunk.response_metadata.get("finish_reason", finish_reason)
-            tokens = chunk.usage_metadata["output_tokens"] if chunk.usage_metadata else tokens
-    else:
-        with waiting("Answering"):
-            answer = model.invoke(messages)
-        write(answer.text)
-        last, finish_reason = answer.text, answer.response_metadata.get("finish_reason")
-        tokens = answer.usage_metadata["output_tokens"] if answer.usage_metadata else 0
-    if not last.endswith("\n"):
+    answer = _streamed(model, messages) if stream else _whole(model, messages)
+    if not answer.text.endswith("\n"):
         write("\n")
-    if finish_reason == "length":
-        _report_cut(tokens, has_schema=json_schema is not None)
+    if answer.response_metadata.get("finish_reason") == "length" and answer.usage_metadata:
+        _report_cut(answer.usage_metadata["output_tokens"], has_schema=json_schema is not None)
+
+
+def _streamed(model: Runnable[LanguageModelInput, AIMessage], messages: list[BaseMessage]) -> AIMessage:
+    chunks = []
+    try:
+        with closing(models.stream_chunks(model, messages, "Loading")) as stream:
+            for chunk in stream:
+                chunks.append(chunk)
+                write(chunk.text)
+    except KeyboardInterrupt:
+        if sys.stdout.isatty():
+            write("\n")  # the shell's prompt gets a line of its own
+        raise
+    return models.join(chunks)
+
+
+def _whole(model: Runnable[LanguageModelInput, AIMessage], messages: list[BaseMessage]) -> AIMessage:
+    with waiting("Answering"):
+        answer = model.invoke(messages)
+    write(answer.text)
+    return answer
 
 
 def _report_cut(tokens: int, *, has_schema: bool) -> None:

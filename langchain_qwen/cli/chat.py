@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 
 from langchain_qwen.cli import model as models
 from langchain_qwen.cli.commands import Leave, find_command
@@ -87,12 +87,8 @@ class Chat:
                     chunks.append(chunk)
                     write(chunk.text)
         except KeyboardInterrupt:
-            self._finish(text, chunks)
-            say(
-                "(stopped)"
-                if self.conversation.unanswered is None
-                else "(stopped before the answer; /retry asks again)"
-            )
+            kept = self._keep(text, chunks)
+            say("(stopped)" if kept else "(stopped before the answer; /retry asks again)")
         except ContextOverflowError as error:
             say(
                 f"The conversation no longer fits: with your message it has {error.prompt_tokens:,} tokens, "
@@ -102,19 +98,22 @@ class Chat:
                 style="yellow",
             )
         except QwenError as error:
-            self._finish(text, chunks)
+            self._keep(text, chunks)
             say(str(error), style="red")
         else:
-            self._finish(text, chunks)
+            if not self._keep(text, chunks):
+                say("(an empty answer; /retry asks again)")
+        if interactive():
+            write("\n")
 
-    def _finish(self, text: str, chunks: list[AIMessageChunk]) -> None:
-        """Remember what has come, if anything has."""
-        answer = message_chunk_to_message(AIMessageChunk(content="") + chunks)
-        assert isinstance(answer, AIMessage)
+    def _keep(self, text: str, chunks: list[AIMessageChunk]) -> bool:
+        """Remember what has come; whether there was anything."""
+        answer = models.join(chunks)
         if not answer.text:
-            return
-        write("\n\n" if interactive() else "\n")
+            return False
+        write("\n")
         self.conversation.add(text, answer)
         self.last_answer = answer
         if answer.response_metadata.get("finish_reason") == "length":
             say("(cut: --max-tokens, or the window, allowed no more)")
+        return True

@@ -81,3 +81,12 @@ def stream_chunks(
                 break
     yield from early
     yield from chunks
+
+
+def join(chunks: Sequence[AIMessageChunk]) -> AIMessage:
+    """The message that the chunks of an answer make, complete or not."""
+    from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
+
+    message = message_chunk_to_message(AIMessageChunk(content="") + list(chunks))
+    assert isinstance(message, AIMessage)
+    return message

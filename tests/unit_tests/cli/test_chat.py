@@ -88,6 +88,14 @@ def test_a_conversation_that_no_longer_fits(run, use):
     assert texts(model.seen[2]) == [("system", "S"), ("human", "second")]
 
 
+def test_an_empty_answer_can_be_asked_for_again(run, use):
+    model = use([], "yes")
+    result = run("chat", input="hi\n/retry\n")
+    assert "an empty answer" in result.stderr
+    assert result.stdout == "yes\n"
+    assert texts(model.seen[1]) == [("human", "hi")]
+
+
 def test_an_error_is_told_and_the_chat_goes_on(run, use):
     model = use(["half", EngineError("the step failed")], [EngineError("again")], "yes")
     result = run("chat", input="first\nsecond\n/retry\n")
