@@ -97,7 +97,8 @@ def number(shape: Number) -> Lexeme | None:
         InvalidSchemaError: For a `multipleOf` that cannot be enforced.
     """
     if shape.values is not None:
-        return _listed(shape.values)
+        # 1 and 1.0 are the same value, but to draft 4 only the first is an integer.
+        return _listed(int(value) if value == int(value) and abs(value) < 2**53 else value for value in shape.values)
     if shape.multiple_of is not None:
         return _multiples(shape, shape.multiple_of)
     if shape.integer:
@@ -110,14 +111,16 @@ def number(shape: Number) -> Lexeme | None:
 
 @lru_cache(maxsize=256)
 def distinct(shape: String | Number) -> tuple[Lexeme, ...]:
-    """Up to 64 lexemes none of which can write a value that another one can write.
+    """Lexemes none of which can write a value that another one can write: one for each listed value, or up to 64.
 
     An array with one item of each at most has no item twice. For strings they differ in the kind of the first character
     and in the length modulo 4, for numbers in the last digit before the point and in the count of such digits.
     """
     lexemes: Iterable[Lexeme | None]
-    if shape.values is not None:
-        lexemes = [_listed((value,)) for value in shape.values]
+    if isinstance(shape, String) and shape.values is not None:
+        lexemes = [string(String(values=(value,))) for value in shape.values]
+    elif isinstance(shape, Number) and shape.values is not None:
+        lexemes = [number(Number(values=(value,))) for value in shape.values]
     elif isinstance(shape, String):
         kinds = [f"[{kind}]{_PLAIN}{{{rest}}}(?:{_PLAIN}{{4}})*" for kind in _FIRST_CHARACTERS for rest in range(4)]
         lexemes = [_possible(_plain_text(shape, kind)) for kind in kinds]

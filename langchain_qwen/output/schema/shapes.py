@@ -158,9 +158,8 @@ def _numbers(a: Number, b: Number) -> Number | None:
         return None
     if a.values is None and b.values is None:
         return merged
-    kept = [value for value in _shared(a.values, b.values) if merged.accepts(value)]
-    # To draft 4, 1.0 is no integer.
-    return Number(values=tuple(int(value) if merged.integer else value for value in kept)) if kept else None
+    kept = tuple(value for value in _shared(a.values, b.values) if merged.accepts(value))
+    return Number(values=kept) if kept else None
 
 
 def _strings(a: String, b: String) -> String | None:

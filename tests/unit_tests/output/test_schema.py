@@ -310,6 +310,12 @@ EXAMPLES: list[tuple[str, Any, list[str], list[str]]] = [
         ["4"],
         ["3"],
     ),
+    (
+        "to draft 4, 1.0 is no integer",
+        {"$schema": "http://json-schema.org/draft-04/schema#", "type": "integer", "enum": [1.0, 2, 2.5]},
+        ["1", "2"],
+        ["1.0", "2.5"],
+    ),
     ("multiples", {"type": "integer", "multipleOf": 7}, ["0", "-14", "700"], ["1", "13"]),
     ("multiples of a half", {"type": "number", "multipleOf": 0.5}, ["1.5", "-2"], ["0.25"]),
     (
