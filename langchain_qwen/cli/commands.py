@@ -71,7 +71,7 @@ def _tokens(chat: Chat, _: str) -> None:
     messages = chat.conversation.messages
     used = chat.model.get_num_tokens_from_messages(messages) if messages else 0
     window = (chat.model.profile or {})["max_input_tokens"]
-    show(f"conversation: {used:,} of {window:,} tokens, {window - used:,} left")
+    show(f"conversation: {used:,} of {window:,} tokens, {max(0, window - used):,} left")
     if chat.last_answer is None or chat.last_answer.usage_metadata is None:
         return
     usage = chat.last_answer.usage_metadata
