@@ -26,7 +26,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import normalizers
 
 from langchain_qwen.errors import IncompleteCheckpointError, InvalidMessagesError, UnsupportedModelError
-from langchain_qwen.prompting.vocabulary import read_vocabulary
+from langchain_qwen.prompting.vocabulary import Vocabulary, read_vocabulary
 
 _loading = threading.Lock()
 
@@ -54,9 +54,7 @@ class Tokenizer:
                 "the files belong to different checkpoints"
             )
         self._normalizer = normalizers.NFC()
-        self._encoding = tiktoken.Encoding(
-            "qwen2", pat_str=vocabulary.split_pattern, mergeable_ranks=dict(vocabulary.ranks), special_tokens={}
-        )
+        self._encoding = _encoding(file, vocabulary)
         self._lock = threading.Lock()
         self._llguidance: LLTokenizer | None = None
         self._reference: HuggingFaceTokenizer | None = None
@@ -129,6 +127,19 @@ class Tokenizer:
                 self._reference.normalizer = full.normalizer
                 self._reference.pre_tokenizer = full.pre_tokenizer
             return self._reference
+
+
+def _encoding(file: Path, vocabulary: Vocabulary) -> tiktoken.Encoding:
+    pattern = vocabulary.split_pattern
+    try:
+        encoding = tiktoken.Encoding("qwen2", pat_str=pattern, mergeable_ranks=vocabulary.ranks, special_tokens={})
+    except ValueError as error:
+        raise UnsupportedModelError(f"{file} has a split pattern that tiktoken cannot read: {error}") from error
+    # The reference keeps what the pattern does not match; tiktoken would drop it.
+    probe = "".join(map(chr, range(128))) + "é\u0301中😀\u3000"
+    if encoding.decode(encoding.encode_ordinary(probe)) != probe:
+        raise UnsupportedModelError(f"{file} has a split pattern that does not match every text: {pattern!r}")
+    return encoding
 
 
 @functools.lru_cache(maxsize=8)

@@ -33,7 +33,7 @@ class Vocabulary:
         control_tokens: Texts of the added tokens with their ids.
     """
 
-    ranks: Mapping[bytes, int]
+    ranks: dict[bytes, int]
     split_pattern: str
     control_tokens: Mapping[str, int]
 
