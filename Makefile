@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 setup: $(VENV)/.ready ## create .venv with the package and all that the tests need
 
 demo: setup ## stream an answer of a real Qwen2.5 model to the terminal
-	$(BIN)/langchain-qwen ask --model $(DEMO_MODEL) --max-tokens 120 "In two sentences: why is the sky blue?"
+	$(BIN)/langchain-qwen ask --model $(DEMO_MODEL) --max-tokens 120 "In two sentences: why is the sky blue?" < /dev/null
 
 test: unit_tests integration_tests ## all tests: without weights first, then on a real checkpoint
 

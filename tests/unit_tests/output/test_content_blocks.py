@@ -48,19 +48,6 @@ def seen(blocks):
 @pytest.mark.parametrize("output_version", ["v0", "v1"])
 def test_text_and_then_calls_in_a_stream(output_version):
     chunks = list(Scripted(output_version=output_version).stream("x"))
-    assert (
-        seen(
-            sum(chunks, AIMessageChunk(content="")).content_blocks
-            if output_version == "v0"
-            else sum(chunks[1:], chunks[0]).content_blocks
-        )
-        == EXPECTED
-    )
-
-
-@pytest.mark.parametrize("output_version", ["v0", "v1"])
-def test_text_and_then_calls_in_a_message(output_version):
-    message = Scripted(output_version=output_version).invoke("x")
     assert seen(sum(chunks[1:], chunks[0]).content_blocks) == EXPECTED
 
 
