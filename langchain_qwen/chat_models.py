@@ -29,7 +29,7 @@ from langchain_qwen.checkpoints import Checkpoint, resolve
 from langchain_qwen.engine import Constraint, Engine, Request
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.sharing import EngineKey, Leases
-from langchain_qwen.errors import ContextOverflowError
+from langchain_qwen.errors import ContextOverflowError, InvalidParameterError
 from langchain_qwen.output import content_blocks
 from langchain_qwen.output.answer import PROVIDER, Answer
 from langchain_qwen.output.plan import PLAN_ARGUMENTS, OutputPlan, plan_output
@@ -277,6 +277,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         plan = plan_output(**plan_arguments)
         check_conversation(messages)
         checkpoint = self._checkpoint(model)
+        _check_bias(parameters.logit_bias, checkpoint.vocab_size)
         tokenizer = self._tokenizer(checkpoint)
         constraint = None
         if plan.grammar is not None:
@@ -415,6 +416,14 @@ class ChatQwen(GenerationParameters, BaseChatModel):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_bias(logit_bias: Mapping[int, float] | None, vocab_size: int) -> None:
+    for token in logit_bias or ():
+        if not 0 <= token < vocab_size:
+            raise InvalidParameterError(
+                f"logit_bias names the token {token}; this model's tokens go from 0 to {vocab_size - 1}"
+            )
 
 
 def _room(prompt_tokens: int, max_tokens: int | None, window: int) -> int:

@@ -14,7 +14,7 @@ from langchain_qwen.engine.protocol import EngineInfo, Event, Finished, Request
 from langchain_qwen.engine.runners.protocol import Runner
 from langchain_qwen.engine.scheduler import Scheduler
 from langchain_qwen.engine.sequence import Sequence
-from langchain_qwen.errors import ContextOverflowError, EngineClosedError, EngineError, OutOfMemoryError
+from langchain_qwen.errors import ContextOverflowError, EngineClosedError, OutOfMemoryError
 
 MAX_RUNNING = 64
 # Long enough that products run at full speed, short enough that running answers do not stall for long.
@@ -146,19 +146,4 @@ class LocalEngine:
             try:
                 scheduler.step()
             except Exception as error:  # noqa: BLE001  whatever it is, the callers must hear of it
-                scheduler.fail_all(_as_engine_error(error))
-
-
-def _as_engine_error(error: Exception) -> EngineError:
-    """Our own errors as they are; the runner's with what to do."""
-    if isinstance(error, EngineError):
-        return error
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        wrapped: EngineError = OutOfMemoryError(
-            "memory ran out in the middle of a step; lower `kv_cache_bytes`, send fewer requests at once, or use "
-            "a lower precision"
-        )
-    else:
-        wrapped = EngineError(f"the model failed in a step: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped
+                scheduler.fail_all(error)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 from collections import deque
 
+import torch
+
 from langchain_qwen.engine.blocks import BlockPool
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
 from langchain_qwen.engine.sequence import Sequence
-from langchain_qwen.errors import GenerationTimeoutError
+from langchain_qwen.errors import EngineError, GenerationTimeoutError, OutOfMemoryError
 
 
 class Scheduler:
@@ -50,20 +52,29 @@ class Scheduler:
                 sequence.advance(count, self.pool)
                 continue
             known = sequence.pending
-            accepted, ended = sequence.sample(logits[row : row + chunk.num_logits])
+            rows = logits[row : row + chunk.num_logits]
             row += chunk.num_logits
+            try:
+                accepted, ended = sequence.sample(rows)
+            except Exception as error:  # noqa: BLE001  its caller must hear of it, and the others must go on
+                self._fail(sequence, error)
+                continue
             sequence.advance(known + accepted, self.pool)
             if ended:
-                self._running.remove(sequence)
-                sequence.evict(self.pool)
+                self._remove(sequence)
 
-    def fail_all(self, error: BaseException) -> None:
+    def fail_all(self, error: Exception) -> None:
         """End every request with an error."""
         for sequence in [*self._running, *self._waiting]:
-            sequence.sink(error)
-            sequence.evict(self.pool)
-        self._running.clear()
-        self._waiting.clear()
+            self._fail(sequence, error)
+
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        sequence.sink(_as_engine_error(error))
+        self._remove(sequence)
+
+    def _remove(self, sequence: Sequence) -> None:
+        (self._running if sequence in self._running else self._waiting).remove(sequence)
+        sequence.evict(self.pool)
 
     def _plan(self) -> list[tuple[Sequence, int]]:
         """Sequences of the next step with the number of tokens of each."""
@@ -126,5 +137,19 @@ class Scheduler:
                     )
                 )
             if late or sequence.cancelled:
-                (self._running if sequence in self._running else self._waiting).remove(sequence)
-                sequence.evict(self.pool)
+                self._remove(sequence)
+
+
+def _as_engine_error(error: Exception) -> EngineError:
+    """Our own errors as they are; the runner's with what to do."""
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        wrapped: EngineError = OutOfMemoryError(
+            "memory ran out in the middle of a step; lower `kv_cache_bytes`, send fewer requests at once, or use "
+            "a lower precision"
+        )
+    else:
+        wrapped = EngineError(f"the model failed in a step: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

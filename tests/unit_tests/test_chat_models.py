@@ -308,6 +308,11 @@ class TestBadInput:
         with pytest.raises(error, match=says):
             list(unloaded.stream(messages))
 
+    @pytest.mark.parametrize("token", [-1, 320])
+    def test_a_bias_for_a_token_that_does_not_exist(self, unloaded, token):
+        with pytest.raises(errors.InvalidParameterError, match="from 0 to 319"):
+            unloaded.invoke("x", logit_bias={token: 1.0})
+
     def test_overflow_has_numbers(self, unloaded):
         with pytest.raises(errors.ContextOverflowError) as caught:
             unloaded.invoke("x", max_tokens=5000)

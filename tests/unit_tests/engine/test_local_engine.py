@@ -283,6 +283,18 @@ class TestErrors:
         wait_until_idle(engine)
         assert tokens(engine.stream(request([9, 9, 9]))) == expected
 
+    def test_a_request_that_fails_does_not_take_its_companions_along(self, engine):
+        """An id beyond the vocabulary raises while its token is chosen, within a step that others share."""
+        endless = {264: -100, 266: -100}
+        expected = tokens(engine.stream(request([5, 6], 300, logit_bias=endless)))
+        companion = engine.stream(request([5, 6], 300, logit_bias=endless))
+        events = [next(companion)]
+        with pytest.raises(EngineError, match="index"):
+            list(engine.stream(request([1, 2, 3], logit_bias={10**6: 1.0})))
+        events += companion
+        assert tokens(events) == expected
+        wait_until_idle(engine)
+
     def test_close_ends_running_requests(self, paged_model):
         engine = start(paged_model)
         stream = engine.stream(request([1, 2], 400, logit_bias={264: -100, 266: -100}))
