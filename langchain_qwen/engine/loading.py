@@ -35,13 +35,11 @@ def load_engine(checkpoint: Checkpoint, *, precision: str, device: str, kv_cache
         model, held = load_model(checkpoint, precision=precision, device=device, attn_implementation=ATTENTION)
         runner = TransformersRunner(model, held)
     window = checkpoint.context_window
-    tokens = window if kv_cache_bytes is None else kv_cache_bytes // runner.kv_bytes_per_token
-    return LocalEngine(
-        runner,
-        model=checkpoint.name,
-        context_window=window,
-        num_blocks=max(1, -(-tokens // BLOCK_SIZE) if kv_cache_bytes is None else tokens // BLOCK_SIZE),
-    )
+    if kv_cache_bytes is None:
+        num_blocks = -(-window // BLOCK_SIZE)
+    else:
+        num_blocks = max(1, kv_cache_bytes // (runner.kv_bytes_per_token * BLOCK_SIZE))
+    return LocalEngine(runner, model=checkpoint.name, context_window=window, num_blocks=num_blocks)
 
 
 def runs_natively(precision: str, device: str) -> bool:

@@ -95,8 +95,6 @@ def load() -> ctypes.CDLL:
     library.lq_runner_free.argtypes = [c_void_p]
     library.lq_runner_step.restype = None
     library.lq_runner_step.argtypes = [c_void_p, POINTER(Step)]
-    library.lq_runner_kernels.restype = c_char_p
-    library.lq_runner_kernels.argtypes = [c_void_p]
     for pack in (library.lq_pack_int4, library.lq_pack_int8, library.lq_pack_bf16):
         pack.restype = None
         pack.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]

@@ -223,5 +223,4 @@ EXPORT void lq_runner_step(lq_runner *r, const lq_step *step) {
     lq_threads_run(r->threads, run_step, r);
 }
 
-EXPORT const char *lq_runner_kernels(const lq_runner *r) { return r->kernels->name; }
 EXPORT const char *lq_best_kernels(void) { return lq_kernels_best()->name; }
