@@ -76,6 +76,16 @@ static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m,
     }
 }
 
+// Holds a sum in its register: left alone, GCC reorders the (associative) integer sums of a tile until most of them
+// spill to the stack, at a third of the speed.
+#define IN_REGISTER(x) __asm__("" : "+x"(x))
+
+// How far ahead of its use a weight is fetched. The hardware's own prefetching stops at each page and leaves a seventh
+// of the memory's speed unused.
+enum { PREFETCH_BYTES = 2048 };
+
+INLINE void prefetch(const uint8_t *at) { _mm_prefetch((const char *)at + PREFETCH_BYTES, _MM_HINT_T0); }
+
 // One panel times one tile of W tokens. 4-bit codes times 8-bit activations: pairs are at most 2*15*127 = 3810, so eight
 // of them fit int16 and only every 32 columns are widened to int32.
 INLINE void tile_int4(const int W, const uint8_t *block, const int32_t *x, const float *xs, const float *xz, int groups,
@@ -88,13 +98,17 @@ INLINE void tile_int4(const int W, const uint8_t *block, const int32_t *x, const
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
                 const __m256i pairs = _mm256_loadu_si256((const __m256i *)(block + j * 32));
+                if (j % 2 == 0) prefetch(block + j * 32);
                 const __m256i a = _mm256_and_si256(pairs, low);
                 const __m256i b = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), low);
 #pragma GCC unroll 4
                 for (int m = 0; m < W; m++) {
-                    const __m256i t = _mm256_add_epi16(_mm256_maddubs_epi16(a, _mm256_set1_epi32(x[2 * j * W + m])),
-                                                       _mm256_maddubs_epi16(b, _mm256_set1_epi32(x[(2 * j + 1) * W + m])));
+                    const __m256i t = _mm256_maddubs_epi16(a, _mm256_set1_epi32(x[2 * j * W + m]));
+                    const __m256i u = _mm256_maddubs_epi16(b, _mm256_set1_epi32(x[(2 * j + 1) * W + m]));
                     sum16[m] = j ? _mm256_add_epi16(sum16[m], t) : t;
+                    IN_REGISTER(sum16[m]);
+                    sum16[m] = _mm256_add_epi16(sum16[m], u);
+                    IN_REGISTER(sum16[m]);
                 }
             }
 #pragma GCC unroll 4
@@ -124,10 +138,12 @@ INLINE void tile_int8(const int W, const uint8_t *block, const int32_t *x, const
         for (int m = 0; m < W; m++) sum32[m] = _mm256_setzero_si256();
         for (int j = 0; j < group / 4; j++, block += 32, x += W) {
             const __m256i codes = _mm256_loadu_si256((const __m256i *)block), size = _mm256_abs_epi8(codes);
+            if (j % 2 == 0) prefetch(block);
 #pragma GCC unroll 4
             for (int m = 0; m < W; m++) {
                 const __m256i signed_x = _mm256_sign_epi8(_mm256_set1_epi32(x[m]), codes);
                 sum32[m] = _mm256_add_epi32(sum32[m], _mm256_madd_epi16(_mm256_maddubs_epi16(size, signed_x), ones));
+                IN_REGISTER(sum32[m]);
             }
         }
         const __m256 scale = half8(block), scale_zero = half8(block + 16);
@@ -143,6 +159,7 @@ INLINE void tile_int8(const int W, const uint8_t *block, const int32_t *x, const
 INLINE void tile_bf16(const int W, const uint8_t *weights, const float *x, int cols, __m256 *acc) {
     for (int k = 0; k < cols; k++, weights += 16, x += W) {
         const __m128i bits = _mm_loadu_si128((const __m128i *)weights);
+        if (k % 4 == 0) prefetch(weights);
         const __m256 row8 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 #pragma GCC unroll 4
         for (int m = 0; m < W; m++) acc[m] = _mm256_fmadd_ps(_mm256_set1_ps(x[m]), row8, acc[m]);
@@ -177,13 +194,18 @@ INLINE void multiply_tile(const int W, const lq_matrix *w, const lq_acts *acts, 
 }
 
 static void multiply(const lq_matrix *w, const lq_acts *acts, int tokens, int first, int last, float *out) {
-    for (int panel = first; panel < last; panel++)
-        for (int tile = 0; tile < tokens; tile += LQ_TILE) switch (lq_tile_width(tile, tokens)) {
-                case 1: multiply_tile(1, w, acts, tile, panel, out); break;
-                case 2: multiply_tile(2, w, acts, tile, panel, out); break;
-                case 3: multiply_tile(3, w, acts, tile, panel, out); break;
-                default: multiply_tile(4, w, acts, tile, panel, out);
-            }
+    // The activations of a long prompt exceed the second-level cache: each tile then serves a few panels in turn.
+    const int at_once = tokens > 32 ? 4 : 1;
+    for (int begin = first; begin < last; begin += at_once) {
+        const int end = begin + at_once < last ? begin + at_once : last;
+        for (int tile = 0; tile < tokens; tile += LQ_TILE)
+            for (int panel = begin; panel < end; panel++) switch (lq_tile_width(tile, tokens)) {
+                    case 1: multiply_tile(1, w, acts, tile, panel, out); break;
+                    case 2: multiply_tile(2, w, acts, tile, panel, out); break;
+                    case 3: multiply_tile(3, w, acts, tile, panel, out); break;
+                    default: multiply_tile(4, w, acts, tile, panel, out);
+                }
+    }
 }
 
 static void rms_norm(const float *x, const float *weight, float eps, int n, float *y) {
@@ -210,21 +232,25 @@ static void silu_multiply(const float *gate, const float *up, int n, float *y) {
     }
 }
 
-// Scores of H heads with the 16 tokens of a block: each loaded key component serves all heads.
+// Query heads that share each load of a key or value: their sums just fit the registers, and are enough of them to hide
+// the latency of the multiply-adds.
+enum { HEADS_AT_ONCE = 6 };
+
+// Scores of H heads with the 16 tokens of a block.
 INLINE void block_scores(const int H, const float *query, int head_dim, const uint16_t *keys, float *scores, size_t stride) {
-    __m256 acc[4][2];
-#pragma GCC unroll 4
+    __m256 acc[HEADS_AT_ONCE][2];
+#pragma GCC unroll 6
     for (int h = 0; h < H; h++) acc[h][0] = acc[h][1] = _mm256_setzero_ps();
     for (int d = 0; d < head_dim; d++) {
         const __m256 k0 = half8(keys + d * LQ_BLOCK), k1 = half8(keys + d * LQ_BLOCK + 8);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int h = 0; h < H; h++) {
             const __m256 q = _mm256_set1_ps(query[h * head_dim + d]);
             acc[h][0] = _mm256_fmadd_ps(q, k0, acc[h][0]);
             acc[h][1] = _mm256_fmadd_ps(q, k1, acc[h][1]);
         }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int h = 0; h < H; h++) {
         _mm256_storeu_ps(scores + h * stride, acc[h][0]);
         _mm256_storeu_ps(scores + h * stride + 8, acc[h][1]);
@@ -234,17 +260,27 @@ INLINE void block_scores(const int H, const float *query, int head_dim, const ui
 // Adds the block's weighted values to the outputs of H heads.
 INLINE void block_values(const int H, const float *weights, size_t stride, int head_dim, const uint16_t *values, int tokens,
                          float *out) {
-    for (int d = 0; d < head_dim; d += 8) {
-        __m256 acc[4];
-#pragma GCC unroll 4
-        for (int h = 0; h < H; h++) acc[h] = _mm256_loadu_ps(out + h * head_dim + d);
-        for (int t = 0; t < tokens; t++) {
-            const __m256 v = half8(values + t * head_dim + d);
-#pragma GCC unroll 4
-            for (int h = 0; h < H; h++) acc[h] = _mm256_fmadd_ps(_mm256_set1_ps(weights[h * stride + t]), v, acc[h]);
+    for (int d = 0; d < head_dim; d += 16) {
+        __m256 acc[HEADS_AT_ONCE][2];
+#pragma GCC unroll 6
+        for (int h = 0; h < H; h++) {
+            acc[h][0] = _mm256_loadu_ps(out + h * head_dim + d);
+            acc[h][1] = _mm256_loadu_ps(out + h * head_dim + d + 8);
         }
-#pragma GCC unroll 4
-        for (int h = 0; h < H; h++) _mm256_storeu_ps(out + h * head_dim + d, acc[h]);
+        for (int t = 0; t < tokens; t++) {
+            const __m256 v0 = half8(values + t * head_dim + d), v1 = half8(values + t * head_dim + d + 8);
+#pragma GCC unroll 6
+            for (int h = 0; h < H; h++) {
+                const __m256 weight = _mm256_set1_ps(weights[h * stride + t]);
+                acc[h][0] = _mm256_fmadd_ps(weight, v0, acc[h][0]);
+                acc[h][1] = _mm256_fmadd_ps(weight, v1, acc[h][1]);
+            }
+        }
+#pragma GCC unroll 6
+        for (int h = 0; h < H; h++) {
+            _mm256_storeu_ps(out + h * head_dim + d, acc[h][0]);
+            _mm256_storeu_ps(out + h * head_dim + d + 8, acc[h][1]);
+        }
     }
 }
 
@@ -253,8 +289,8 @@ INLINE void attend_heads(const int H, const float *query, int head_dim, const ui
     const int num_blocks = (length + LQ_BLOCK - 1) / LQ_BLOCK, padded = num_blocks * LQ_BLOCK;
     for (int b = 0; b < num_blocks; b++)
         block_scores(H, query, head_dim, keys + (size_t)blocks[b] * block_stride, scores + b * LQ_BLOCK, (size_t)padded);
-    float total[4];
-#pragma GCC unroll 4
+    float total[HEADS_AT_ONCE];
+#pragma GCC unroll 6
     for (int h = 0; h < H; h++) {
         float *row = scores + (size_t)h * padded;
         for (int t = length; t < padded; t++) row[t] = -INFINITY;  // slots that nobody has written yet
@@ -291,18 +327,16 @@ INLINE void attend_heads(const int H, const float *query, int head_dim, const ui
 
 static void attend(const float *query, int group_heads, int head_dim, const uint16_t *keys, const uint16_t *values,
                    size_t block_stride, const int32_t *blocks, int length, float *scores, float *out) {
-    while (group_heads > 0) {
-        const int heads = group_heads < 4 ? group_heads : 4;
-        switch (heads) {
-            case 1: attend_heads(1, query, head_dim, keys, values, block_stride, blocks, length, scores, out); break;
-            case 2: attend_heads(2, query, head_dim, keys, values, block_stride, blocks, length, scores, out); break;
-            case 3: attend_heads(3, query, head_dim, keys, values, block_stride, blocks, length, scores, out); break;
-            default: attend_heads(4, query, head_dim, keys, values, block_stride, blocks, length, scores, out);
-        }
+#define HEADS(n) \
+    case n: attend_heads(n, query, head_dim, keys, values, block_stride, blocks, length, scores, out); break;
+    for (int rounds = (group_heads + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE; rounds > 0; rounds--) {
+        const int heads = (group_heads + rounds - 1) / rounds;  // 7 heads are better split 4 + 3 than 6 + 1
+        switch (heads) { HEADS(1) HEADS(2) HEADS(3) HEADS(4) HEADS(5) HEADS(6) }
         query += heads * head_dim;
         out += heads * head_dim;
         group_heads -= heads;
     }
+#undef HEADS
 }
 
 static void to_half(const float *x, int n, uint16_t *y) {

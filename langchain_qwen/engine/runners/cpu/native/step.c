@@ -23,18 +23,13 @@ typedef struct {
 
 static int at_least(int a, int b) { return a > b ? a : b; }
 
-// Hands out items 0 .. count-1 to the threads, singly or in pieces.
-#define FOR_EACH(item, count) for (int item; (item = lq_threads_take(threads, 1)) < (count);)
-#define FOR_PIECES(first, last, count, size)                                                     \
-    for (int first, last; (first = lq_threads_take(threads, size)) < (count) &&                  \
-                          (last = first + (size) < (count) ? first + (size) : (count), 1);)
+// Hands out items 0 .. count-1 to the threads.
+#define FOR_EACH(item, count) for (int item; (item = lq_threads_take(threads)) < (count);)
 
 static void multiply(lq_runner *r, lq_threads *threads, const lq_matrix *w, int tokens, float *out) {
-    const int panels = w->rows / 8;
-    int piece = panels / (r->num_threads * 8);
-    if (piece < 1) piece = 1;
-    if (piece > 16) piece = 16;
-    FOR_PIECES(first, last, panels, piece) r->kernels->multiply(w, &r->acts, tokens, first, last, out);
+    int first, last;
+    while (lq_threads_take_share(threads, w->rows / 8, &first, &last))
+        r->kernels->multiply(w, &r->acts, tokens, first, last, out);
     lq_threads_barrier(threads);
 }
 

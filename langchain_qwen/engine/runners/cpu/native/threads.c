@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 // Spinning bridges the gap between two steps of an answer; then the threads sleep, so that an idle chat costs nothing.
@@ -52,8 +51,17 @@ void lq_threads_barrier(lq_threads *t) {
     }
 }
 
-int lq_threads_take(lq_threads *t, int size) {
-    return atomic_fetch_add_explicit(&t->next_item, size, memory_order_relaxed);
+int lq_threads_take(lq_threads *t) { return atomic_fetch_add_explicit(&t->next_item, 1, memory_order_relaxed); }
+
+bool lq_threads_take_share(lq_threads *t, int count, int *first, int *last) {
+    int taken = atomic_load_explicit(&t->next_item, memory_order_relaxed);
+    do {
+        if (taken >= count) return false;
+        const int share = (count - taken) / (2 * t->count);
+        *last = taken + (share > 1 ? share : 1);
+    } while (!atomic_compare_exchange_weak_explicit(&t->next_item, &taken, *last, memory_order_relaxed, memory_order_relaxed));
+    *first = taken;
+    return true;
 }
 
 static unsigned wait_for_work(lq_threads *t, unsigned seen) {

@@ -1,6 +1,7 @@
 // Threads that run one function together, with barriers inside. No OpenMP: two OpenMP runtimes in a process fight.
 #pragma once
 #include <stdatomic.h>
+#include <stdbool.h>
 
 typedef struct lq_threads lq_threads;
 typedef void (*lq_work)(void *context, lq_threads *threads, int thread);
@@ -11,8 +12,12 @@ void lq_threads_stop(lq_threads *threads);
 // Runs work(context, threads, 0 .. count-1), the caller being thread 0, and returns when all are done.
 void lq_threads_run(lq_threads *threads, lq_work work, void *context);
 
-// Inside work: waits for all threads. Also resets the shared counter of lq_threads_take.
+// Inside work: waits for all threads. Also resets what has been taken.
 void lq_threads_barrier(lq_threads *threads);
 
-// Inside work: takes the next `size` items of a list that all threads share; returns the first one's number.
-int lq_threads_take(lq_threads *threads, int size);
+// Inside work: takes the next item of a list that all threads share; returns its number.
+int lq_threads_take(lq_threads *threads);
+
+// Inside work: takes the next of `count` items, first to last - 1; false when none are left. Shares are large at first,
+// so that memory is read in long runs, and small at last, so that all threads end together.
+bool lq_threads_take_share(lq_threads *threads, int count, int *first, int *last);
