@@ -237,12 +237,14 @@ static void silu_multiply(const float *gate, const float *up, int n, float *y) {
 enum { HEADS_AT_ONCE = 6 };
 
 // Scores of H heads with the 16 tokens of a block.
-INLINE void block_scores(const int H, const float *query, int head_dim, const uint16_t *keys, float *scores, size_t stride) {
+INLINE void block_scores(const int H, const float *query, int head_dim, const uint16_t *keys, const uint16_t *next_keys,
+                         float *scores, size_t stride) {
     __m256 acc[HEADS_AT_ONCE][2];
 #pragma GCC unroll 6
     for (int h = 0; h < H; h++) acc[h][0] = acc[h][1] = _mm256_setzero_ps();
     for (int d = 0; d < head_dim; d++) {
         const __m256 k0 = half8(keys + d * LQ_BLOCK), k1 = half8(keys + d * LQ_BLOCK + 8);
+        if (d % 2 == 0) _mm_prefetch((const char *)(next_keys + d * LQ_BLOCK), _MM_HINT_T0);
 #pragma GCC unroll 6
         for (int h = 0; h < H; h++) {
             const __m256 q = _mm256_set1_ps(query[h * head_dim + d]);
@@ -258,8 +260,8 @@ INLINE void block_scores(const int H, const float *query, int head_dim, const ui
 }
 
 // Adds the block's weighted values to the outputs of H heads.
-INLINE void block_values(const int H, const float *weights, size_t stride, int head_dim, const uint16_t *values, int tokens,
-                         float *out) {
+INLINE void block_values(const int H, const float *weights, size_t stride, int head_dim, const uint16_t *values,
+                         const uint16_t *next_values, int tokens, float *out) {
     for (int d = 0; d < head_dim; d += 16) {
         __m256 acc[HEADS_AT_ONCE][2];
 #pragma GCC unroll 6
@@ -269,6 +271,7 @@ INLINE void block_values(const int H, const float *weights, size_t stride, int h
         }
         for (int t = 0; t < tokens; t++) {
             const __m256 v0 = half8(values + t * head_dim + d), v1 = half8(values + t * head_dim + d + 8);
+            if (d % 32 == 0) _mm_prefetch((const char *)(next_values + t * head_dim + d), _MM_HINT_T0);
 #pragma GCC unroll 6
             for (int h = 0; h < H; h++) {
                 const __m256 weight = _mm256_set1_ps(weights[h * stride + t]);
@@ -287,8 +290,10 @@ INLINE void block_values(const int H, const float *weights, size_t stride, int h
 INLINE void attend_heads(const int H, const float *query, int head_dim, const uint16_t *keys, const uint16_t *values,
                          size_t block_stride, const int32_t *blocks, int length, float *scores, float *out) {
     const int num_blocks = (length + LQ_BLOCK - 1) / LQ_BLOCK, padded = num_blocks * LQ_BLOCK;
+#define NEXT_BLOCK(b) ((size_t)blocks[(b) + 1 < num_blocks ? (b) + 1 : (b)] * block_stride)
     for (int b = 0; b < num_blocks; b++)
-        block_scores(H, query, head_dim, keys + (size_t)blocks[b] * block_stride, scores + b * LQ_BLOCK, (size_t)padded);
+        block_scores(H, query, head_dim, keys + (size_t)blocks[b] * block_stride, keys + NEXT_BLOCK(b),
+                     scores + b * LQ_BLOCK, (size_t)padded);
     float total[HEADS_AT_ONCE];
 #pragma GCC unroll 6
     for (int h = 0; h < H; h++) {
@@ -314,8 +319,8 @@ INLINE void attend_heads(const int H, const float *query, int head_dim, const ui
     memset(out, 0, sizeof(float) * (size_t)(H * head_dim));
     for (int b = 0; b < num_blocks; b++) {
         const int tokens = length - b * LQ_BLOCK < LQ_BLOCK ? length - b * LQ_BLOCK : LQ_BLOCK;
-        block_values(H, scores + b * LQ_BLOCK, (size_t)padded, head_dim, values + (size_t)blocks[b] * block_stride, tokens,
-                     out);
+        block_values(H, scores + b * LQ_BLOCK, (size_t)padded, head_dim, values + (size_t)blocks[b] * block_stride,
+                     values + NEXT_BLOCK(b), tokens, out);
     }
 #pragma GCC unroll 4
     for (int h = 0; h < H; h++) {
