@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -53,24 +54,25 @@ def run_all(title: str, work: Callable[[T], R], items: Sequence[T], *, at_once: 
     return [results[index] for index in range(len(items))]
 
 
-def environment() -> dict[str, Any]:
+def environment(*peers: str) -> dict[str, Any]:
     """The machine, and the versions that a figure depends on."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
+        **{package: version(package) for package in (*PACKAGES, *peers)},
     }
 
 
-def print_environment() -> None:
-    """One line on the machine and the versions."""
-    print(", ".join(f"{name} {value}" for name, value in environment().items()))
+def print_environment(*peers: str) -> None:
+    """One line on the machine and the versions, and the command."""
+    print(", ".join(f"{name} {value}" for name, value in environment(*peers).items()))
+    print("python -m " + " ".join([f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]), flush=True)
 
 
-def print_result(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any], *peers: str) -> None:
     """The last line of a benchmark."""
-    print(json.dumps({**result, "environment": environment()}, ensure_ascii=False), flush=True)
+    print(json.dumps({**result, "environment": environment(*peers)}, ensure_ascii=False), flush=True)
 
 
 def share(right: Iterable[bool]) -> float | None:

@@ -1,15 +1,18 @@
 """From logits to the next token.
 
 Small pure functions, in the order in which they run; the order and the meanings are those of transformers'
-`generate`. All take one row of logits, float32 of shape [vocabulary], on any device.
+`generate`. All take one row of logits, float32 of shape [vocabulary]. In numpy and not in torch: waking torch's threads
+for one row costs more than the work.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from langchain_qwen.engine.protocol import SamplingParams
+
+Logits = NDArray[np.float32]
 
 _U64 = (1 << 64) - 1
 
@@ -33,15 +36,28 @@ def _mix(z: int) -> int:
 class TokenCounts:
     """What the penalties need to know of one request: tokens seen at all, and how often in the answer."""
 
-    def __init__(self, prompt_ids: tuple[int, ...], vocab_size: int, device: torch.device):
-        self.seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-        self.seen[torch.tensor(prompt_ids, device=device)] = True
-        self.in_answer = torch.zeros(vocab_size, dtype=torch.float32, device=device)
+    def __init__(self, prompt_ids: tuple[int, ...]):
+        self._answer: dict[int, int] = {}
+        self._seen = dict.fromkeys(prompt_ids)  # ordered, so that new ones are added at the end
+        self._seen_ids = np.fromiter(self._seen, np.int64, len(self._seen))
 
     def add(self, token: int) -> None:
         """Count one more token of the answer."""
-        self.seen[token] = True
-        self.in_answer[token] += 1
+        self._answer[token] = self._answer.get(token, 0) + 1
+        if token not in self._seen:
+            self._seen[token] = None
+            self._seen_ids = np.append(self._seen_ids, token)
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """The different tokens of prompt and answer."""
+        return self._seen_ids
+
+    @property
+    def in_answer(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The different tokens of the answer, and how often each is there."""
+        count = len(self._answer)
+        return np.fromiter(self._answer, np.int64, count), np.fromiter(self._answer.values(), np.float32, count)
 
 
 def needs_counts(params: SamplingParams) -> bool:
@@ -49,67 +65,75 @@ def needs_counts(params: SamplingParams) -> bool:
     return (params.repetition_penalty, params.presence_penalty, params.frequency_penalty) != (1.0, 0.0, 0.0)
 
 
-def adjust(logits: Tensor, params: SamplingParams, counts: TokenCounts | None) -> Tensor:
-    """Logit bias and penalties."""
-    if params.logit_bias:
-        ids = torch.tensor(list(params.logit_bias), device=logits.device)
-        bias = torch.tensor(list(params.logit_bias.values()), dtype=logits.dtype, device=logits.device)
-        logits = logits.index_add(0, ids, bias)
+def adjust(logits: Logits, params: SamplingParams, counts: TokenCounts | None) -> Logits:
+    """Logit bias and penalties; a new array if there are any."""
+    if not params.logit_bias and counts is None:
+        return logits
+    logits = logits.copy()
+    for token, bias in params.logit_bias.items():
+        logits[token] += np.float32(bias)
     if counts is None:
         return logits
     if params.repetition_penalty != 1.0:
-        penalised = torch.where(logits > 0, logits / params.repetition_penalty, logits * params.repetition_penalty)
-        logits = torch.where(counts.seen, penalised, logits)
+        penalty, values = np.float32(params.repetition_penalty), logits[counts.seen]
+        logits[counts.seen] = np.where(values > 0, values / penalty, values * penalty)
     if params.presence_penalty or params.frequency_penalty:
-        logits = logits - params.frequency_penalty * counts.in_answer
-        logits = logits - params.presence_penalty * (counts.in_answer > 0)
+        ids, times = counts.in_answer
+        logits[ids] -= np.float32(params.frequency_penalty) * times
+        logits[ids] -= np.float32(params.presence_penalty)
     return logits
 
 
-def keep_probabilities(logits: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
+def keep_probabilities(logits: Logits, params: SamplingParams) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Temperature, top-k, top-p and min-p.
 
     Returns:
-        The ids that may be drawn, ascending, and their probabilities (float64, summing to one up to rounding).
+        The ids that may be drawn, ascending, and their probabilities (summing to one up to rounding).
     """
-    logits = logits.double() / params.temperature
-    ids = torch.isfinite(logits).nonzero().squeeze(1)
-    if 0 < params.top_k < len(ids):
-        smallest = torch.topk(logits, params.top_k).values[-1]
-        ids = ids[logits[ids] >= smallest]
-    probs = torch.softmax(logits[ids], dim=0)
+    if 0 < params.top_k < len(logits):
+        # Fewer than k finite ones make this -inf: then all of those are kept.
+        smallest = np.partition(logits, -params.top_k)[-params.top_k]
+        ids = np.flatnonzero(logits >= smallest)
+        ids = ids[np.isfinite(logits[ids])]
+    else:
+        ids = np.flatnonzero(np.isfinite(logits))
+    probs = _softmax(logits[ids].astype(np.float64) / params.temperature)
     if params.top_p < 1.0:
         # Tokens below this share cannot be in the nucleus: all of them together weigh less than 1 - top_p.
         # Leaving them out of the sort makes it some hundred times shorter.
-        likely = (probs >= (1.0 - params.top_p) / len(probs)).nonzero().squeeze(1)
-        order = likely[torch.sort(probs[likely], descending=True, stable=True).indices]
-        mass_before = torch.cumsum(probs[order], dim=0) - probs[order]
-        nucleus = order[mass_before < params.top_p].sort().values
+        likely = np.flatnonzero(probs >= (1.0 - params.top_p) / len(probs))
+        order = likely[np.argsort(-probs[likely], kind="stable")]
+        mass_before = np.cumsum(probs[order]) - probs[order]
+        nucleus = np.sort(order[mass_before < params.top_p])
         ids, probs = ids[nucleus], probs[nucleus]
         probs = probs / probs.sum()
     if params.min_p > 0.0:
-        likely = (probs >= params.min_p * probs.max()).nonzero().squeeze(1)
+        likely = np.flatnonzero(probs >= params.min_p * probs.max())
         ids, probs = ids[likely], probs[likely]
         probs = probs / probs.sum()
     return ids, probs
 
 
-def choose(logits: Tensor, params: SamplingParams, position: int) -> int:
+def choose(logits: Logits, params: SamplingParams, position: int) -> int:
     """The token at `position` of the answer: the most likely one, or one drawn by inverting the distribution."""
     if params.temperature == 0.0:
-        return int(torch.argmax(logits))
-    if logits.device.type == "mps":  # has no float64
-        logits = logits.cpu()
+        return int(logits.argmax())
     ids, probs = keep_probabilities(logits, params)
-    cumulative = torch.cumsum(probs, dim=0)
+    cumulative = np.cumsum(probs)
     threshold = uniform(params.seed, position) * cumulative[-1]
-    index = torch.searchsorted(cumulative, threshold, right=True)
+    index = np.searchsorted(cumulative, threshold, side="right")
     return int(ids[min(int(index), len(ids) - 1)])
 
 
-def top_logprobs(logits: Tensor, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+def top_logprobs(logits: Logits, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
     """Log probability of `token` and the `count` most likely ids with theirs, best first."""
-    logprobs = torch.log_softmax(logits, dim=0)
-    best = torch.topk(logprobs, count)
-    alternatives = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-    return float(logprobs[token]), alternatives
+    shifted = logits.astype(np.float64) - logits.max()
+    logprobs = shifted - np.log(np.exp(shifted).sum())
+    best = np.argpartition(-logits, count)[: count + 1]
+    best = best[np.argsort(-logits[best], kind="stable")][:count]
+    return float(logprobs[token]), tuple((int(i), float(logprobs[i])) for i in best)
+
+
+def _softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights = np.exp(x - x.max())
+    return weights / weights.sum()

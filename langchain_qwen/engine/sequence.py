@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-import torch
+import numpy as np
 
 from langchain_qwen.engine import sampling
 from langchain_qwen.engine.blocks import BLOCK_SIZE, ROOT_HASH, BlockHash, BlockPool, chain_hash
@@ -91,7 +91,7 @@ class Sequence:
             self._hashes.append(chain_hash(parent, tokens))
             pool.publish(self.blocks[index], self._hashes[-1])
 
-    def sample(self, logits: torch.Tensor) -> tuple[int, bool]:
+    def sample(self, logits: sampling.Logits) -> tuple[int, bool]:
         """Choose tokens from the logits of the last known token and of the draft after it.
 
         Each position is sampled as if there were no draft; a draft token counts when it is what was sampled. So
@@ -104,7 +104,7 @@ class Sequence:
             How many draft tokens were right, and whether the request has ended.
         """
         if not self.answer_length:
-            self._start(logits.device, logits.shape[1])
+            self._start()
         draft, self.draft = self.draft, []
         accepted = 0
         for row, expected in zip(logits, [*draft, None], strict=True):
@@ -127,10 +127,10 @@ class Sequence:
             self._plan_draft()
         return accepted, False
 
-    def _start(self, device: torch.device, vocab_size: int) -> None:
+    def _start(self) -> None:
         self._first_token = time.monotonic()
         if sampling.needs_counts(self.request.sampling):
-            self._counts = sampling.TokenCounts(self.request.prompt_ids, vocab_size, device)
+            self._counts = sampling.TokenCounts(self.request.prompt_ids)
         self.sink(
             Started(
                 prompt_tokens=len(self.request.prompt_ids),
@@ -140,14 +140,13 @@ class Sequence:
             )
         )
 
-    def _choose(self, row: torch.Tensor) -> int:
+    def _choose(self, row: sampling.Logits) -> int:
         logits = sampling.adjust(row, self.request.sampling, self._counts)
         if self._matcher:
-            allowed = torch.from_numpy(self._matcher.allowed()).to(logits.device)
-            logits = logits.masked_fill(~allowed[: len(logits)], -torch.inf)
+            logits = np.where(self._matcher.allowed()[: len(logits)], logits, np.float32(-np.inf))
         return sampling.choose(logits, self.request.sampling, self.answer_length)
 
-    def _append(self, token: int, row: torch.Tensor) -> None:
+    def _append(self, token: int, row: sampling.Logits) -> None:
         self.tokens.append(token)
         if self._counts:
             self._counts.add(token)

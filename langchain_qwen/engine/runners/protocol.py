@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Runner(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where logits come back."""
+        """Where it computes."""
         ...
 
     @property
@@ -54,11 +55,12 @@ class Runner(Protocol):
         """Reserve KV memory for this many blocks."""
         ...
 
-    def step(self, chunks: Sequence[Chunk]) -> Tensor:
+    def step(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Process all chunks and store their keys and values.
 
         Returns:
-            Logits, float32, one row for each token that asked for them, in the order of chunks and tokens.
+            Logits, one row for each token that asked for them, in the order of chunks and tokens. Valid until the next
+            step.
         """
         ...
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -104,7 +106,7 @@ class TransformersRunner:
         self._values = [torch.empty(shape, dtype=self._dtype, device=self.device) for _ in range(self._layers)]
 
     @torch.inference_mode()
-    def step(self, chunks: Sequence[Chunk]) -> Tensor:
+    def step(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Process all chunks; see `Runner.step`."""
         tokens: list[int] = []
         positions: list[int] = []
@@ -128,7 +130,7 @@ class TransformersRunner:
             logits_to_keep=self._ids(wanted),
             paged=step,
         )
-        logits: Tensor = output.logits[0].float()
+        logits: NDArray[np.float32] = output.logits[0].float().cpu().numpy()
         return logits
 
     def close(self) -> None:

@@ -85,7 +85,7 @@ def reference_logits(folder: Path, weights: ModelWeights, tokens: list[int], *, 
 
 def all_logits(runner: CpuRunner, tokens: list[int]) -> np.ndarray:
     blocks = list(range(-(-len(tokens) // BLOCK_SIZE)))
-    return runner.step([Chunk(tokens, 0, blocks, len(tokens))]).numpy()
+    return runner.step([Chunk(tokens, 0, blocks, len(tokens))]).copy()
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
@@ -157,7 +157,7 @@ def test_bits_do_not_depend_on_batch_mates_or_chunks(runners, precision, schedul
                 chunks.append((i, Chunk(requests[i][done[i] : done[i] + count], done[i], blocks[i], count)))
         if not chunks:
             continue
-        rows = runner.step([chunk for _, chunk in chunks]).numpy()
+        rows = runner.step([chunk for _, chunk in chunks]).copy()
         for i, chunk in chunks:
             together[i].append(rows[: chunk.num_logits])
             rows = rows[chunk.num_logits :]
@@ -170,7 +170,7 @@ def test_only_wanted_logits_come_back(runners):
     runner = runners["int4"]
     everything = all_logits(runner, TOKENS)
     blocks = list(range(4))
-    last = runner.step([Chunk(TOKENS, 0, blocks, 1), Chunk(TOKENS[:12], 0, [8], 0)]).numpy()
+    last = runner.step([Chunk(TOKENS, 0, blocks, 1), Chunk(TOKENS[:12], 0, [8], 0)]).copy()
     np.testing.assert_array_equal(last, everything[-1:])
 
 

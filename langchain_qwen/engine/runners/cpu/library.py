@@ -93,8 +93,9 @@ def load() -> ctypes.CDLL:
     library.lq_runner_new.argtypes = [POINTER(Model), POINTER(KV), c_int, c_int, c_int, c_int]
     library.lq_runner_free.restype = None
     library.lq_runner_free.argtypes = [c_void_p]
-    library.lq_runner_step.restype = None
-    library.lq_runner_step.argtypes = [c_void_p, POINTER(Step)]
+    for run in (library.lq_runner_step, library.lq_runner_products):
+        run.restype = None
+        run.argtypes = [c_void_p, POINTER(Step)]
     for pack in (library.lq_pack_int4, library.lq_pack_int8, library.lq_pack_bf16):
         pack.restype = None
         pack.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]

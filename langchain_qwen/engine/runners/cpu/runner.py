@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.runners.cpu import library
@@ -48,6 +47,7 @@ class CpuRunner:
         self._portable = portable
         self._library = library.load()
         self._handle: int | None = None
+        self._logits = np.empty((0, self.vocab_size), np.float32)
         theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
         exponents = np.arange(0, self._head_dim, 2, dtype=np.float32) / np.float32(self._head_dim)
         frequencies = (1.0 / np.power(np.float32(theta), exponents)).astype(np.float32)
@@ -76,7 +76,7 @@ class CpuRunner:
             raise OutOfMemoryError("the native engine could not get its buffers or threads; free some memory")
         self._handle = handle
 
-    def step(self, chunks: Sequence[Chunk]) -> Tensor:
+    def step(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Process all chunks; see `Runner.step`."""
         if self._handle is None:
             raise EngineClosedError("the runner has been closed")
@@ -96,7 +96,7 @@ class CpuRunner:
         ).astype(np.int32)
         hidden = self._weights.embedding[tokens].float().numpy()
         cosine, sine = self._cosine[position], self._sine[position]
-        logits = np.empty((len(wanted), self.vocab_size), np.float32)
+        logits = self._logits_rows(len(wanted))
         step = library.Step(
             len(tokens),
             position.ctypes.data,
@@ -110,7 +110,20 @@ class CpuRunner:
             logits.ctypes.data,
         )
         self._library.lq_runner_step(self._handle, ctypes.byref(step))
-        return torch.from_numpy(logits)
+        return logits
+
+    def _logits_rows(self, count: int) -> NDArray[np.float32]:
+        """Memory for this many rows, used again by the next step: fresh pages cost more than writing them."""
+        if len(self._logits) < count:
+            self._logits = np.empty((count, self.vocab_size), np.float32)
+        return self._logits[:count]
+
+    def multiply_all(self, tokens: int) -> None:
+        """The matrix products of a step of `tokens` tokens and nothing else; a benchmark times it."""
+        if self._handle is None:
+            raise EngineClosedError("the runner has been closed")
+        step = library.Step(tokens=tokens, logits=self._logits_rows(tokens).ctypes.data)
+        self._library.lq_runner_products(self._handle, ctypes.byref(step))
 
     def close(self) -> None:
         """Stop the threads and free the memory."""

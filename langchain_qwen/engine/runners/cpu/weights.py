@@ -62,6 +62,12 @@ class ModelWeights:
     head: Packed
     embedding: Tensor
 
+    @property
+    def packed_bytes(self) -> int:
+        """What a step of one token reads of the matrices."""
+        per_layer = (m for layer in self.layers for m in (layer.qkv, layer.out, layer.gate_up, layer.down))
+        return sum(m.data.nbytes for m in per_layer) + self.head.data.nbytes
+
 
 class Source:
     """The tensors of a safetensors checkpoint, mapped, not read."""

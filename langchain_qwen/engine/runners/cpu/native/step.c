@@ -150,6 +150,19 @@ static void run_step(void *context, lq_threads *threads, int thread) {
     if (r->step.wanted) write_logits(r, threads);
 }
 
+static void run_products(void *context, lq_threads *threads, int thread) {
+    (void)thread;
+    lq_runner *r = context;
+    for (int i = 0; i < r->model.num_layers; i++) {
+        const lq_layer *layer = &r->model.layers[i];
+        multiply(r, threads, &layer->qkv, r->step.tokens, r->qkv);
+        multiply(r, threads, &layer->out, r->step.tokens, r->product);
+        multiply(r, threads, &layer->gate_up, r->step.tokens, r->gate_up);
+        multiply(r, threads, &layer->down, r->step.tokens, r->product);
+    }
+    multiply(r, threads, &r->model.head, r->step.tokens, r->step.logits);
+}
+
 // One block of memory for all buffers of a step, so that a step allocates nothing.
 static int allocate(lq_runner *r) {
     const lq_model *m = &r->model;
@@ -216,6 +229,12 @@ EXPORT lq_runner *lq_runner_new(const lq_model *model, const lq_kv *kv, int num_
 EXPORT void lq_runner_step(lq_runner *r, const lq_step *step) {
     r->step = *step;
     lq_threads_run(r->threads, run_step, r);
+}
+
+// The matrix products of a step and nothing else, on whatever the buffers hold: how near they come to the memory's speed.
+EXPORT void lq_runner_products(lq_runner *r, const lq_step *step) {
+    r->step = *step;
+    lq_threads_run(r->threads, run_products, r);
 }
 
 EXPORT const char *lq_best_kernels(void) { return lq_kernels_best()->name; }
