@@ -20,6 +20,7 @@ class Matrix(Structure):
         ("cols", c_int32),
         ("data", c_void_p),
         ("bias", c_void_p),
+        ("order", c_void_p),
     )
 
 

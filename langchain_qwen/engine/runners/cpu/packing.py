@@ -19,15 +19,41 @@ from langchain_qwen.errors import UnsupportedModelError
 CHUNK_ROWS = 1024
 
 
+DEFAULT_GROUP = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A matrix [rows, cols] as the kernels read it."""
+    """A matrix [rows, cols] as the kernels read it.
+
+    `order` says which input each column takes; None is the order that they come in.
+    """
 
     format: int
     group: int
     rows: int
     cols: int
     data: NDArray[np.uint8]
+    order: NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a matrix is held, before it is made."""
+
+    format: int
+    group: int
+    rows: int
+    cols: int
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return packed_bytes(self.format, self.group, self.rows, self.cols)
+
+    def of(self, data: NDArray[np.uint8]) -> Packed:
+        """The matrix in this form."""
+        return Packed(self.format, self.group, self.rows, self.cols, data)
 
 
 def packed_bytes(format_: int, group: int, rows: int, cols: int) -> int:

@@ -170,6 +170,7 @@ def _matrix(packed: Packed, bias: NDArray[np.float32] | None = None) -> library.
         packed.cols,
         packed.data.ctypes.data,
         None if bias is None else bias.ctypes.data,
+        None if packed.order is None else packed.order.ctypes.data,
     )
 
 

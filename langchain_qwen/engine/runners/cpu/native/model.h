@@ -15,7 +15,8 @@ enum lq_format { LQ_BF16 = 0, LQ_INT4 = 1, LQ_INT8 = 2 };
 typedef struct {
     int32_t format, group, rows, cols;
     const uint8_t *data;
-    const float *bias;  // [rows], or NULL
+    const float *bias;     // [rows], or NULL
+    const int32_t *order;  // [cols] which input each column takes; NULL for the order that they come in
 } lq_matrix;
 
 typedef struct {

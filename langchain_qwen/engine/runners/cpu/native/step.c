@@ -15,8 +15,8 @@ typedef struct {
     lq_kv kv;
     int num_threads, max_tokens, max_length;
     lq_acts acts;
-    float *normed, *qkv, *attended, *gate_up, *product;  // [max_tokens][...]
-    float *scores;                                       // [num_threads][heads per KV head][max_length]
+    float *normed, *ordered, *qkv, *attended, *gate_up, *product;  // [max_tokens][...]
+    float *scores;                                                 // [num_threads][heads per KV head][max_length]
     void *memory;
     lq_step step;
 } lq_runner;
@@ -33,6 +33,14 @@ static void multiply(lq_runner *r, lq_threads *threads, const lq_matrix *w, int 
     lq_threads_barrier(threads);
 }
 
+// The inputs of token `m` in the order that a matrix wants.
+static const float *ordered(lq_runner *r, const lq_matrix *w, const float *x, int m) {
+    if (!w->order) return x;
+    float *y = r->ordered + (size_t)m * w->cols;
+    for (int k = 0; k < w->cols; k++) y[k] = x[w->order[k]];
+    return y;
+}
+
 // hidden += product (unless NULL); activations of norm(hidden) for the matrix that comes next.
 static void add_and_norm(lq_runner *r, lq_threads *threads, const float *product, const float *norm, const lq_matrix *next) {
     const lq_step *s = &r->step;
@@ -41,7 +49,7 @@ static void add_and_norm(lq_runner *r, lq_threads *threads, const float *product
         float *h = s->hidden + (size_t)m * hidden, *normed = r->normed + (size_t)m * hidden;
         if (product) r->kernels->add(h, product + (size_t)m * hidden, hidden);
         r->kernels->rms_norm(h, norm, r->model.norm_eps, hidden, normed);
-        r->kernels->store_acts(next, &r->acts, normed, m, s->tokens, 0, hidden);
+        r->kernels->store_acts(next, &r->acts, ordered(r, next, normed, m), m, s->tokens, 0, hidden);
     }
     lq_threads_barrier(threads);
 }
@@ -98,8 +106,10 @@ static void attend(lq_runner *r, lq_threads *threads, int thread, int layer) {
 }
 
 static void store_attended(lq_runner *r, lq_threads *threads, const lq_matrix *next) {
-    FOR_EACH(m, r->step.tokens)
-        r->kernels->store_acts(next, &r->acts, r->attended + (size_t)m * next->cols, m, r->step.tokens, 0, next->cols);
+    FOR_EACH(m, r->step.tokens) {
+        const float *x = ordered(r, next, r->attended + (size_t)m * next->cols, m);
+        r->kernels->store_acts(next, &r->acts, x, m, r->step.tokens, 0, next->cols);
+    }
     lq_threads_barrier(threads);
 }
 
@@ -125,7 +135,7 @@ static void write_logits(lq_runner *r, lq_threads *threads) {
         float *h = s->hidden + m * hidden, *normed = r->normed + (size_t)i * hidden;
         r->kernels->add(h, r->product + m * hidden, hidden);
         r->kernels->rms_norm(h, r->model.final_norm, r->model.norm_eps, hidden, normed);
-        r->kernels->store_acts(&r->model.head, &r->acts, normed, i, s->wanted, 0, hidden);
+        r->kernels->store_acts(&r->model.head, &r->acts, ordered(r, &r->model.head, normed, i), i, s->wanted, 0, hidden);
     }
     lq_threads_barrier(threads);
     multiply(r, threads, &r->model.head, s->wanted, s->logits);
@@ -175,6 +185,7 @@ static int allocate(lq_runner *r) {
         tokens * 2 * m->ffn * 4,                                       // gate_up
         tokens * m->hidden * 4,                                        // product
         (size_t)r->num_threads * (m->heads / m->kv_heads) * r->max_length * 4,  // scores
+        tokens * widest * 4,                                           // ordered
         tokens * widest * 4,                                           // acts: float values, or codes
         tokens * (widest / 32) * 4,                                    // acts: scale
         tokens * (widest / 32) * 4,                                    // acts: sum
@@ -193,10 +204,11 @@ static int allocate(lq_runner *r) {
     r->gate_up = (float *)(memory + offset[3]);
     r->product = (float *)(memory + offset[4]);
     r->scores = (float *)(memory + offset[5]);
-    r->acts.values = (float *)(memory + offset[6]);
-    r->acts.codes = (int8_t *)(memory + offset[6]);
-    r->acts.scale = (float *)(memory + offset[7]);
-    r->acts.sum = (float *)(memory + offset[8]);
+    r->ordered = (float *)(memory + offset[6]);
+    r->acts.values = (float *)(memory + offset[7]);
+    r->acts.codes = (int8_t *)(memory + offset[7]);
+    r->acts.scale = (float *)(memory + offset[8]);
+    r->acts.sum = (float *)(memory + offset[9]);
     return 1;
 }
 
