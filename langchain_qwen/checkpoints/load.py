@@ -17,18 +17,17 @@ from transformers.utils import logging as transformers_logging
 
 from langchain_qwen.checkpoints.folder import Checkpoint
 from langchain_qwen.checkpoints.memory import BITS, check_memory, is_out_of_memory, memory_errors
+from langchain_qwen.checkpoints.quantisation import own_precision
 from langchain_qwen.errors import (
     IncompleteCheckpointError,
     InvalidParameterError,
     MissingDependencyError,
     PrecisionError,
-    UnsupportedModelError,
 )
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = ("auto", *BITS)
 DEVICES = "auto, cpu, cuda, cuda:N and mps"
-PREQUANTIZED = ("gptq", "awq")
 
 
 def choose_device(device: str) -> str:
@@ -153,19 +152,9 @@ def _compute_dtype(device: str) -> torch.dtype:
 
 def _prequantized(name: str, quantization: Mapping[str, Any], precision: str) -> str:
     """Which precision a quantised checkpoint is held in, if it can be loaded."""
-    method, bits = str(quantization.get("quant_method")), quantization.get("bits", quantization.get("w_bit", 4))
-    if method not in PREQUANTIZED:
-        raise UnsupportedModelError(
-            f"{name} is quantised with {method!r}; known are {', '.join(PREQUANTIZED)}. "
-            "Use the release without quantisation and precision='int8' or 'int4'"
-        )
-    if precision not in ("auto", f"int{bits}"):
-        raise PrecisionError(
-            f"{name} holds {bits}-bit {method.upper()} weights, which cannot become {precision}; "
-            "leave precision at 'auto'"
-        )
-    _require(("gptqmodel", "optimum"), extra="gptq", what=f"{name} ({method.upper()} weights)")
-    return f"int{bits}"
+    held = own_precision(name, quantization, precision)
+    _require(("gptqmodel", "optimum"), extra="gptq", what=f"{name} ({quantization['quant_method'].upper()} weights)")
+    return held
 
 
 def _bitsandbytes(precision: str, compute: torch.dtype) -> transformers.BitsAndBytesConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from langchain_qwen.checkpoints import Checkpoint, cache_root, choose_device, load_model
+from langchain_qwen.checkpoints.quantisation import own_precision, read_quantisation
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.local import MAX_STEP_TOKENS, LocalEngine
 from langchain_qwen.engine.runners.cpu import library
@@ -28,9 +29,8 @@ def load_engine(checkpoint: Checkpoint, *, precision: str, device: str, kv_cache
     """
     device = choose_device(device)
     runner: Runner
-    # Checkpoints that are quantised already have their own layouts, which only torch's libraries read so far.
-    if runs_natively(precision, device) and "quantization_config" not in checkpoint.config:
-        runner = _native_runner(checkpoint, "int4" if precision == "auto" else precision)
+    if runs_natively(precision, device):
+        runner = _native_runner(checkpoint, precision)
     else:
         model, held = load_model(checkpoint, precision=precision, device=device, attn_implementation=ATTENTION)
         runner = TransformersRunner(model, held)
@@ -56,6 +56,12 @@ def runs_natively(precision: str, device: str) -> bool:
 
 
 def _native_runner(checkpoint: Checkpoint, precision: str) -> CpuRunner:
+    quantisation = None
+    if own := checkpoint.config.get("quantization_config"):
+        precision = own_precision(checkpoint.name, own, precision)
+        quantisation = read_quantisation(checkpoint.name, own)
+    elif precision == "auto":
+        precision = "int4"
     threads = usable_cores()
     weights = load_weights(
         checkpoint.path,
@@ -64,5 +70,6 @@ def _native_runner(checkpoint: Checkpoint, precision: str) -> CpuRunner:
         fingerprint=checkpoint.fingerprint,
         cache_folder=cache_root(),
         num_threads=threads,
+        quantisation=quantisation,
     )
     return CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS)

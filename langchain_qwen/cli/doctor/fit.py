@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_qwen.engine.runners.cpu.weights import DEFAULT_GROUP
+from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP
 
 # The order of the report: the fastest on a CPU first.
 PRECISIONS = ("int4", "int8", "bf16", "fp16", "fp32")

@@ -19,7 +19,8 @@ from langchain_qwen.cli.doctor.software import CpuEngine, Software
 from langchain_qwen.cli.doctor.storage import Cache, Hub, Storage
 from langchain_qwen.engine.loading import runs_natively
 from langchain_qwen.engine.runners.cpu import library, packing
-from langchain_qwen.engine.runners.cpu.weights import DEFAULT_GROUP, FORMATS
+from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP
+from langchain_qwen.engine.runners.cpu.weights import FORMATS
 
 GB = 10**9
 BANDWIDTH = 16e9

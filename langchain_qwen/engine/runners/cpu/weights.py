@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,13 +24,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from langchain_qwen.checkpoints.quantisation import Quantisation
 from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8
-from langchain_qwen.engine.runners.cpu.packing import Packed, pack, packed_bytes
+from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Form, Packed, pack
+from langchain_qwen.engine.runners.cpu.prequantised import Prequantised
+from langchain_qwen.engine.runners.cpu.source import Matrix, Source, check_shapes, matrices
 
 logger = logging.getLogger(__name__)
 
 FORMATS = {"bf16": BF16, "int8": INT8, "int4": INT4}
-DEFAULT_GROUP = 64
 # Raise it whenever the packed form or the way of rounding changes: older files are then made anew.
 LAYOUT_VERSION = 1
 
@@ -69,44 +71,48 @@ class ModelWeights:
         return sum(m.data.nbytes for m in per_layer) + self.head.data.nbytes
 
 
-class Source:
-    """The tensors of a safetensors checkpoint, mapped, not read."""
+class Maker(Protocol):
+    """Turns the tensors of a checkpoint into the engine's matrices."""
 
-    def __init__(self, folder: Path):
-        self._files: dict[str, Any] = {}
-        for path in sorted(folder.glob("*.safetensors")):
-            file: Any = safe_open(path, framework="pt", device="cpu")
-            self._files.update(dict.fromkeys(file.keys(), file))
+    @property
+    def title(self) -> str:
+        """What it does, for the progress bar."""
+        ...
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._files
+    def form(self, matrix: Matrix) -> Form:
+        """How a matrix will be held."""
+        ...
 
-    def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._files[name].get_tensor(name)
-        return tensor
+    def order(self, matrix: Matrix) -> NDArray[np.int32] | None:
+        """Which input each of its columns takes; None for the order that they come in."""
+        ...
 
-    def vector(self, name: str) -> NDArray[np.float32]:
-        """A small tensor as float32."""
-        return self[name].float().numpy()
-
-
-@dataclass(frozen=True, slots=True)
-class _Matrix:
-    """A matrix of the engine: the checkpoint's matrices that it puts one below the other."""
-
-    name: str
-    parts: tuple[str, ...]
+    def pack(self, matrix: Matrix, pool: ThreadPoolExecutor) -> Packed:
+        """Make it, on the pool's threads."""
+        ...
 
 
-def _matrices(num_layers: int, head: str) -> Iterator[_Matrix]:
-    for i in range(num_layers):
-        layer = f"model.layers.{i}."
-        attention, mlp = layer + "self_attn.", layer + "mlp."
-        yield _Matrix(f"{i}.qkv", tuple(f"{attention}{x}_proj.weight" for x in "qkv"))
-        yield _Matrix(f"{i}.out", (attention + "o_proj.weight",))
-        yield _Matrix(f"{i}.gate_up", (mlp + "gate_proj.weight", mlp + "up_proj.weight"))
-        yield _Matrix(f"{i}.down", (mlp + "down_proj.weight",))
-    yield _Matrix("head", (head,))
+class Rounding:
+    """Rounds a checkpoint in floating point."""
+
+    title = "Quantising the weights (once)"
+
+    def __init__(self, source: Source, format_: int, group: int):
+        self._source = source
+        self._format = format_
+        self._group = group
+
+    def form(self, matrix: Matrix) -> Form:
+        """See `Maker.form`."""
+        shapes = [self._source[name].shape for name in matrix.weights]
+        return Form(self._format, self._group, sum(rows for rows, _ in shapes), shapes[0][1])
+
+    def order(self, matrix: Matrix) -> None:
+        """See `Maker.order`."""
+
+    def pack(self, matrix: Matrix, pool: ThreadPoolExecutor) -> Packed:
+        """See `Maker.pack`."""
+        return pack([self._source[name] for name in matrix.weights], self._format, self._group, pool)
 
 
 def load_weights(
@@ -118,6 +124,7 @@ def load_weights(
     cache_folder: Path,
     num_threads: int,
     group: int = DEFAULT_GROUP,
+    quantisation: Quantisation | None = None,
 ) -> ModelWeights:
     """Map the packed weights from the cache, or make them, showing progress.
 
@@ -129,35 +136,37 @@ def load_weights(
         cache_folder: Where packed weights are kept.
         num_threads: Threads for packing.
         group: Columns that share a scale.
+        quantisation: How a checkpoint that is quantised already is stored; its groups are kept.
     """
     source = Source(folder)
-    head = "model.embed_tokens.weight" if "lm_head.weight" not in source else "lm_head.weight"
-    matrices = list(_matrices(config["num_hidden_layers"], head))
-    format_ = FORMATS[precision]
-    if format_ == BF16:  # only interleaved, which is quicker than reading a second file
-        return _assemble(source, config, _pack_all(source, matrices, format_, group, num_threads))
-    cache = cache_folder / "packed" / f"{fingerprint}-{precision}-g{group}-v{LAYOUT_VERSION}.safetensors"
-    shapes = {m.name: _shape(source, m) for m in matrices}
-    packed = _read_cache(cache, shapes, format_, group)
+    wanted = list(matrices(source, config["num_hidden_layers"]))
+    if quantisation is None:
+        maker: Maker = Rounding(source, FORMATS[precision], group)
+        kind = f"{precision}-g{group}"
+    else:
+        maker = Prequantised(source, quantisation)
+        kind = quantisation.method
+    forms = {matrix.name: maker.form(matrix) for matrix in wanted}
+    check_shapes(config, {name: (form.rows, form.cols) for name, form in forms.items()})
+    if precision == "bf16":  # only interleaved, which is quicker than reading a second file
+        return _assemble(source, config, _pack_all(maker, wanted, num_threads))
+    cache = cache_folder / "packed" / f"{fingerprint}-{kind}-v{LAYOUT_VERSION}.safetensors"
+    packed = _read_cache(cache, forms)
     if packed is None:
-        packed = _pack_all(source, matrices, format_, group, num_threads)
+        packed = _pack_all(maker, wanted, num_threads)
         if _write_cache(cache, packed):
-            packed = _read_cache(cache, shapes, format_, group) or packed
-    return _assemble(source, config, packed)
+            packed = _read_cache(cache, forms) or packed
+    orders = {matrix.name: maker.order(matrix) for matrix in wanted}
+    return _assemble(source, config, {name: replace(p, order=orders[name]) for name, p in packed.items()})
 
 
-def _shape(source: Source, matrix: _Matrix) -> tuple[int, int]:
-    shapes = [source[name].shape for name in matrix.parts]
-    return sum(rows for rows, _ in shapes), shapes[0][1]
-
-
-def _pack_all(source: Source, matrices: list[_Matrix], format_: int, group: int, num_threads: int) -> dict[str, Packed]:
+def _pack_all(maker: Maker, wanted: list[Matrix], num_threads: int) -> dict[str, Packed]:
     packed = {}
-    total = sum(rows * cols for rows, cols in (_shape(source, m) for m in matrices))
+    total = sum(form.rows * form.cols for form in map(maker.form, wanted))
     with ThreadPoolExecutor(num_threads) as pool, Progress(transient=True) as progress:
-        task = progress.add_task("Quantising the weights (once)", total=total)
-        for matrix in matrices:
-            packed[matrix.name] = pack([source[name] for name in matrix.parts], format_, group, pool)
+        task = progress.add_task(maker.title, total=total)
+        for matrix in wanted:
+            packed[matrix.name] = maker.pack(matrix, pool)
             progress.advance(task, packed[matrix.name].rows * packed[matrix.name].cols)
     return packed
 
@@ -186,9 +195,7 @@ def _write_cache(path: Path, packed: Mapping[str, Packed]) -> bool:
     return True
 
 
-def _read_cache(
-    path: Path, shapes: Mapping[str, tuple[int, int]], format_: int, group: int
-) -> dict[str, Packed] | None:
+def _read_cache(path: Path, forms: Mapping[str, Form]) -> dict[str, Packed] | None:
     """The cached weights, mapped; None when there are none or they are damaged."""
     if not path.exists():
         return None
@@ -196,11 +203,11 @@ def _read_cache(
         packed = {}
         with safe_open(path, framework="pt", device="cpu") as file:
             checksums = json.loads(file.metadata()["checksums"])
-            for name, (rows, cols) in shapes.items():
+            for name, form in forms.items():
                 data = file.get_tensor(name).numpy()
-                if len(data) != packed_bytes(format_, group, rows, cols) or _checksum(data) != checksums[name]:
+                if len(data) != form.nbytes or _checksum(data) != checksums[name]:
                     raise ValueError(f"{name} is damaged")
-                packed[name] = Packed(format_, group, rows, cols, data)
+                packed[name] = form.of(data)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         logger.warning("the quantised weights in %s cannot be used (%s); making them anew", path, error)
         return None
