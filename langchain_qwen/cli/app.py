@@ -160,6 +160,46 @@ def pull_command(
         pull(model, revision)
 
 
+class Method(str, Enum):
+    """Ways of quantising that need calibration."""
+
+    gptq = "gptq"
+
+
+@app.command("quantize")
+def quantize_command(
+    source: Annotated[str, typer.Argument(help="The model: a hub id, a folder, or an alias.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="A new folder for the result.", show_default=False)],
+    calibration: Annotated[
+        Path,
+        typer.Option(
+            help='Text like that which the model will see: a text file, or .jsonl with a field "text".',
+            show_default=False,
+        ),
+    ],
+    method: Annotated[Method, typer.Option(help="How.")] = Method.gptq,  # noqa: ARG001  there is one so far
+    bits: Annotated[int, typer.Option(help="4 or 8.")] = 4,
+    group_size: Annotated[int, typer.Option(help="Columns that share a scale: 32, 64, 128, or -1 for all.")] = 128,
+    act_order: Annotated[bool, typer.Option(help="Group the columns by how much they matter.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Quantise a model with calibration text (extra [gptq]), and report what that costs.
+
+    int4 and int8 need no such step: any model is rounded when it is first loaded. GPTQ fits the rounding to a text.
+    """
+    from langchain_qwen.cli.quantize import quantize
+
+    quantize(
+        source,
+        target,
+        calibration=calibration,
+        bits=bits,
+        group_size=group_size,
+        act_order=act_order,
+        device=device,
+    )
+
+
 @app.command("doctor")
 def doctor_command(
     model: Model = DEFAULT_MODEL,

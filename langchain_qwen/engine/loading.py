@@ -27,19 +27,22 @@ def load_engine(checkpoint: Checkpoint, *, precision: str, device: str, kv_cache
         device: "auto" or a torch device.
         kv_cache_bytes: Budget of the KV memory; None holds one full context window.
     """
-    device = choose_device(device)
-    runner: Runner
-    if runs_natively(precision, device):
-        runner = _native_runner(checkpoint, precision)
-    else:
-        model, held = load_model(checkpoint, precision=precision, device=device, attn_implementation=ATTENTION)
-        runner = TransformersRunner(model, held)
+    runner = load_runner(checkpoint, precision=precision, device=device)
     window = checkpoint.context_window
     if kv_cache_bytes is None:
         num_blocks = -(-window // BLOCK_SIZE)
     else:
         num_blocks = max(1, kv_cache_bytes // (runner.kv_bytes_per_token * BLOCK_SIZE))
     return LocalEngine(runner, model=checkpoint.name, context_window=window, num_blocks=num_blocks)
+
+
+def load_runner(checkpoint: Checkpoint, *, precision: str, device: str) -> Runner:
+    """Load the weights; see `load_engine`."""
+    device = choose_device(device)
+    if runs_natively(precision, device):
+        return _native_runner(checkpoint, precision)
+    model, held = load_model(checkpoint, precision=precision, device=device, attn_implementation=ATTENTION)
+    return TransformersRunner(model, held)
 
 
 def runs_natively(precision: str, device: str) -> bool:

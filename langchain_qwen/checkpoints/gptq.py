@@ -1,0 +1,120 @@
+"""A GPTQ checkpoint from one in floating point, through GPTQModel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import torch
+
+from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
+from langchain_qwen.checkpoints.load import DTYPES, choose_device, choose_precision
+from langchain_qwen.errors import InvalidParameterError, MissingDependencyError, UnsupportedModelError
+
+BITS = (4, 8)
+GROUP_SIZES = (32, 64, 128, -1)
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+def check_quantisation(source: Checkpoint, target: Path, *, bits: int, group_size: int) -> None:
+    """Raise for what `quantise` would find wrong after much work.
+
+    Raises:
+        InvalidParameterError: Bits or group size that do not exist, or a target that does.
+        UnsupportedModelError: The source is quantised already, or its columns do not divide into such groups.
+        MissingDependencyError: GPTQModel is not installed.
+    """
+    if bits not in BITS:
+        raise InvalidParameterError(f"bits={bits} is not known; choose 4 or 8")
+    if group_size not in GROUP_SIZES:
+        raise InvalidParameterError(f"group_size={group_size} is not known; choose 32, 64, 128, or -1 for whole rows")
+    if target.exists():
+        raise InvalidParameterError(f"{target} exists already; name a folder that does not")
+    if "quantization_config" in source.config:
+        raise UnsupportedModelError(f"{source.name} is quantised already; quantise the release in bf16 or fp16")
+    widths = (source.config["hidden_size"], source.config["intermediate_size"])
+    if group_size > 0 and any(width % group_size for width in widths):
+        raise UnsupportedModelError(
+            f"{source.name} has matrices of {widths[0]} and {widths[1]} columns, which do not divide into groups of "
+            f"{group_size}; take a smaller group size"
+        )
+    if importlib.util.find_spec("gptqmodel") is None:
+        raise MissingDependencyError(
+            "quantising with GPTQ needs gptqmodel. It is built against the torch that is installed, so: "
+            "pip install setuptools wheel && pip install --no-build-isolation 'langchain-qwen[gptq]'"
+        )
+
+
+def quantise(
+    source: Checkpoint,
+    target: Path,
+    rows: Sequence[Sequence[int]],
+    *,
+    bits: int,
+    group_size: int,
+    act_order: bool,
+    device: str,
+) -> Checkpoint:
+    """Write a GPTQ checkpoint; GPTQModel shows its progress on stderr.
+
+    Args:
+        source: A checkpoint in floating point.
+        target: A folder that does not exist; it is there when everything is done, or not at all.
+        rows: Token ids of the calibration text.
+        bits: 4 or 8.
+        group_size: Columns that share a scale, or -1 for whole rows.
+        act_order: Quantise the columns with the largest activations first, and group them in that order.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises:
+        InvalidParameterError, UnsupportedModelError, MissingDependencyError: See `check_quantisation`.
+    """
+    check_quantisation(source, target, bits=bits, group_size=group_size)
+    device = choose_device(device)
+    if (os.cpu_count() or 1) < 3:  # its own default for so few cores is one worker, with which it does not start
+        os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
+    work = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    calibration = [{"input_ids": list(row), "attention_mask": [1] * len(row)} for row in rows]
+    try:
+        with redirect_stdout(sys.stderr):
+            from gptqmodel import GPTQModel, QuantizeConfig
+
+            config = QuantizeConfig(
+                bits=bits,
+                group_size=group_size,
+                sym=True,
+                desc_act=act_order,
+                act_group_aware=not act_order,
+                format="gptq",
+                device=device,
+            )
+            model = GPTQModel.load(str(source.path), config, dtype=_compute_dtype(device))
+            model.quantize(calibration, batch_size=1)
+            model.save(str(work))
+        for name in TOKENIZER_FILES:  # the source's own, not as another version of transformers would write them
+            if (source.path / name).exists():
+                shutil.copyfile(source.path / name, work / name)
+        open_folder(work)
+        work.replace(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return open_folder(target)
+
+
+def _compute_dtype(device: str) -> torch.dtype:
+    return DTYPES[choose_precision("auto", device)]
