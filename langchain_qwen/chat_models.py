@@ -20,12 +20,12 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from langchain_qwen import structured_output
 from langchain_qwen._version import __version__
-from langchain_qwen.checkpoints import Checkpoint, resolve
+from langchain_qwen.checkpoints import Checkpoint, bitsandbytes_settings, resolve
 from langchain_qwen.engine import Constraint, Engine, Request
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.sharing import EngineKey, Leases
@@ -97,6 +97,10 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     device: str = "auto"
     """"cpu", "cuda", "cuda:1", "mps"; auto takes the first accelerator there is."""
 
+    quantization_config: dict[str, Any] | None = None
+    """A `transformers.BitsAndBytesConfig`, or its settings as a dict: quantises through bitsandbytes, and transformers runs
+    the model, on a CPU too. `precision` stays "auto"."""
+
     kv_cache_bytes: int | None = Field(default=None, gt=0)
     """Memory for keys and values of all running and remembered tokens; None holds one full context window."""
 
@@ -116,6 +120,11 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         with readable_errors():
             super().__init__(**kwargs)
 
+    @field_validator("quantization_config", mode="before")
+    @classmethod
+    def _read_quantization_config(cls, value: Any) -> dict[str, Any] | None:
+        return None if value is None else bitsandbytes_settings(value)
+
     @model_validator(mode="after")
     def add_langchain_qwen_version(self) -> Self:
         """Tell LangSmith which version made a trace."""
@@ -130,7 +139,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("model", "revision", "precision", "device", *GenerationParameters.model_fields)
+        names = ("model", "revision", "precision", "quantization_config", "device", *GenerationParameters.model_fields)
         return {name: getattr(self, name) for name in names}
 
     @classmethod
@@ -306,11 +315,16 @@ class ChatQwen(GenerationParameters, BaseChatModel):
 
     def _shared_engine(self, checkpoint: Checkpoint) -> Engine:
         """The engine that all in this process with the same weights share, loaded if need be."""
-        key = EngineKey(checkpoint.fingerprint, self.precision, self.device, self.kv_cache_bytes)
+        quantization = json.dumps(self.quantization_config, sort_keys=True)
+        key = EngineKey(checkpoint.fingerprint, self.precision, quantization, self.device, self.kv_cache_bytes)
         return self._leases.get(
             key,
             lambda: load_engine(
-                checkpoint, precision=self.precision, device=self.device, kv_cache_bytes=self.kv_cache_bytes
+                checkpoint,
+                precision=self.precision,
+                device=self.device,
+                kv_cache_bytes=self.kv_cache_bytes,
+                quantization_config=self.quantization_config,
             ),
         )
 

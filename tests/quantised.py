@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,26 @@ def quantise(variant: Variant, rows: int, cols: int, order_seed: int, rng: np.ra
 
 def _words(rows: list[list[Any]], bits: int) -> torch.Tensor:
     return torch.tensor([[pack_words(numbers, bits) for numbers in row] for row in rows], dtype=torch.int32)
+
+
+def dequantise(tensors: Mapping[str, torch.Tensor], layer: str, config: Mapping[str, Any]) -> torch.Tensor:
+    """The weights of a layer of any GPTQ or AWQ checkpoint, float32 [rows, cols], by shifts and masks."""
+    bits = config["bits"]
+    shifts = torch.arange(0, 32, bits)
+    mask = (1 << bits) - 1
+    words, zeros = tensors[f"{layer}.qweight"].long(), tensors[f"{layer}.qzeros"].long()
+    scales = tensors[f"{layer}.scales"].float()
+    if config["quant_method"] == "awq":
+        columns = torch.tensor([i for _, i in sorted(zip(AWQ_ORDER, range(8), strict=True))])
+        codes, zeros = (((w[:, :, None] >> shifts & mask)[:, :, columns]).flatten(1) for w in (words, zeros))
+        groups = torch.arange(len(codes)) // (len(codes) // len(scales))
+    else:
+        codes = (words[:, None, :] >> shifts[:, None] & mask).flatten(0, 1)
+        if config.get("checkpoint_format", "gptq") == "gptq":
+            zeros = zeros + sum(1 << int(shift) for shift in shifts)
+        zeros = (zeros[:, :, None] >> shifts & mask).flatten(1)
+        groups = tensors[f"{layer}.g_idx"].long()
+    return ((codes - zeros[groups]) * scales[groups]).T.contiguous()
 
 
 def write_quantised(source: Path, target: Path, variant: Variant, *, own_orders: bool = False) -> Path:

@@ -2,13 +2,14 @@
 
 from langchain_qwen.checkpoints.aliases import RELEASES, alias_folder, cache_root
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
-from langchain_qwen.checkpoints.load import choose_device, choose_precision, load_model
+from langchain_qwen.checkpoints.load import bitsandbytes_settings, choose_device, choose_precision, load_model
 from langchain_qwen.checkpoints.resolving import pull, resolve
 
 __all__ = [
     "RELEASES",
     "Checkpoint",
     "alias_folder",
+    "bitsandbytes_settings",
     "cache_root",
     "choose_device",
     "choose_precision",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,7 +75,12 @@ def _cpu_multiplies_bf16() -> bool:
 
 
 def load_model(
-    checkpoint: Checkpoint, *, precision: str, device: str, attn_implementation: str
+    checkpoint: Checkpoint,
+    *,
+    precision: str,
+    device: str,
+    attn_implementation: str,
+    quantization_config: Mapping[str, Any] | None = None,
 ) -> tuple[transformers.PreTrainedModel, str]:
     """Load a checkpoint for inference.
 
@@ -84,12 +90,13 @@ def load_model(
             that is quantised already takes "auto" or its own width.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         attn_implementation: Name of an attention function that transformers knows.
+        quantization_config: Settings of bitsandbytes, from `bitsandbytes_settings`; `precision` is then "auto".
 
     Returns:
         The model, in evaluation mode and without gradients, and the precision it is held in.
 
     Raises:
-        InvalidParameterError: Unknown precision or device.
+        InvalidParameterError: Unknown precision or device, or settings that contradict each other.
         PrecisionError: This checkpoint cannot be held in that precision here.
         MissingDependencyError: The precision needs an extra that is not installed.
         OutOfMemoryError: The weights do not fit.
@@ -98,7 +105,10 @@ def load_model(
     device = choose_device(device)
     held = choose_precision(precision, device)
     settings: dict[str, Any] = {"attn_implementation": attn_implementation}
-    if quantization := checkpoint.config.get("quantization_config"):
+    if quantization_config is not None:
+        held = _asked_precision(checkpoint, quantization_config, precision)
+        settings["quantization_config"] = transformers.BitsAndBytesConfig(**quantization_config)
+    elif quantization := checkpoint.config.get("quantization_config"):
         held = _prequantized(checkpoint.name, quantization, precision)
     elif held not in DTYPES:
         settings["quantization_config"] = _bitsandbytes(held, _compute_dtype(device))
@@ -155,6 +165,45 @@ def _prequantized(name: str, quantization: Mapping[str, Any], precision: str) ->
     held = own_precision(name, quantization, precision)
     _require(("gptqmodel", "optimum"), extra="gptq", what=f"{name} ({quantization['quant_method'].upper()} weights)")
     return held
+
+
+def bitsandbytes_settings(config: Any) -> dict[str, Any]:
+    """The settings of a `transformers.BitsAndBytesConfig`, or a dict of them, in a form that JSON can hold.
+
+    Raises:
+        InvalidParameterError: They are no such settings, or ask for neither 8 nor 4 bits.
+    """
+    names = list(inspect.signature(transformers.BitsAndBytesConfig.__init__).parameters)[1:-1]
+    if isinstance(config, Mapping):
+        unknown = sorted(set(config) - {*names, "quant_method", "_load_in_4bit", "_load_in_8bit"})
+        if unknown:
+            raise InvalidParameterError(
+                f"quantization_config has no setting {', '.join(unknown)}; BitsAndBytesConfig knows {', '.join(names)}"
+            )
+        try:
+            config = transformers.BitsAndBytesConfig(**{name: config[name] for name in names if name in config})
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(f"quantization_config: {error}") from error
+    if not isinstance(config, transformers.BitsAndBytesConfig):
+        raise InvalidParameterError(
+            f"quantization_config takes a transformers.BitsAndBytesConfig, not {type(config).__name__}; for GPTQ name "
+            "a folder that is quantised already (`langchain-qwen quantize` makes one)"
+        )
+    if not (config.load_in_8bit or config.load_in_4bit):
+        raise InvalidParameterError("quantization_config asks for nothing: set load_in_8bit or load_in_4bit")
+    settings: dict[str, Any] = config.to_dict()
+    return {name: settings[name] for name in names if name in settings}
+
+
+def _asked_precision(checkpoint: Checkpoint, config: Mapping[str, Any], precision: str) -> str:
+    if precision != "auto":
+        raise InvalidParameterError(
+            f"precision={precision!r} and quantization_config both say how weights are held; give one of them"
+        )
+    if "quantization_config" in checkpoint.config:
+        raise InvalidParameterError(f"{checkpoint.name} is quantised already; leave quantization_config out")
+    _require(("bitsandbytes", "accelerate"), extra="bnb", what="quantization_config")
+    return "int8" if config["load_in_8bit"] else "int4"
 
 
 def _bitsandbytes(precision: str, compute: torch.dtype) -> transformers.BitsAndBytesConfig:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from langchain_qwen.checkpoints import Checkpoint, cache_root, choose_device, load_model
 from langchain_qwen.checkpoints.quantisation import own_precision, read_quantisation
@@ -18,7 +20,14 @@ from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRu
 logger = logging.getLogger(__name__)
 
 
-def load_engine(checkpoint: Checkpoint, *, precision: str, device: str, kv_cache_bytes: int | None) -> LocalEngine:
+def load_engine(
+    checkpoint: Checkpoint,
+    *,
+    precision: str,
+    device: str,
+    kv_cache_bytes: int | None,
+    quantization_config: Mapping[str, Any] | None = None,
+) -> LocalEngine:
     """Load the weights and start the engine.
 
     Args:
@@ -26,8 +35,9 @@ def load_engine(checkpoint: Checkpoint, *, precision: str, device: str, kv_cache
         precision: "auto", "fp32", "bf16", "fp16", "int8" or "int4".
         device: "auto" or a torch device.
         kv_cache_bytes: Budget of the KV memory; None holds one full context window.
+        quantization_config: Settings of bitsandbytes: then transformers runs the model.
     """
-    runner = load_runner(checkpoint, precision=precision, device=device)
+    runner = load_runner(checkpoint, precision=precision, device=device, quantization_config=quantization_config)
     window = checkpoint.context_window
     if kv_cache_bytes is None:
         num_blocks = -(-window // BLOCK_SIZE)
@@ -36,12 +46,20 @@ def load_engine(checkpoint: Checkpoint, *, precision: str, device: str, kv_cache
     return LocalEngine(runner, model=checkpoint.name, context_window=window, num_blocks=num_blocks)
 
 
-def load_runner(checkpoint: Checkpoint, *, precision: str, device: str) -> Runner:
+def load_runner(
+    checkpoint: Checkpoint, *, precision: str, device: str, quantization_config: Mapping[str, Any] | None = None
+) -> Runner:
     """Load the weights; see `load_engine`."""
     device = choose_device(device)
-    if runs_natively(precision, device):
+    if quantization_config is None and runs_natively(precision, device):
         return _native_runner(checkpoint, precision)
-    model, held = load_model(checkpoint, precision=precision, device=device, attn_implementation=ATTENTION)
+    model, held = load_model(
+        checkpoint,
+        precision=precision,
+        device=device,
+        attn_implementation=ATTENTION,
+        quantization_config=quantization_config,
+    )
     return TransformersRunner(model, held)
 
 

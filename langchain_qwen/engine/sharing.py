@@ -18,6 +18,7 @@ class EngineKey(NamedTuple):
 
     fingerprint: str
     precision: str
+    quantization: str
     device: str
     kv_cache_bytes: int | None
 
