@@ -70,6 +70,8 @@ def start(folder: str, precision: str) -> dict[str, Any]:
         before, clock = clock, time.perf_counter()
         return round(clock - before, 3)
 
+    from langchain_core.messages import HumanMessage
+
     from langchain_qwen import ChatQwen
 
     result: dict[str, Any] = {"import_s": lap()}
@@ -81,7 +83,7 @@ def start(folder: str, precision: str) -> dict[str, Any]:
         result["first_token_s"] = lap()
         result["peak_gb"] = _peak_gb()
         words = CONTEXT
-        while model.get_num_tokens_from_messages([("user", "word " * words)]) > CONTEXT:
+        while model.get_num_tokens_from_messages([HumanMessage("word " * words)]) > CONTEXT:
             words -= 8
         model.invoke("word " * words)
         result["rss_gb"] = round(psutil.Process().memory_info().rss / 1e9, 3)

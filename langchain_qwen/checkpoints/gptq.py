@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from langchain_qwen.checkpoints.devices import DTYPES, choose_device, choose_precision
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
-from langchain_qwen.checkpoints.load import DTYPES, choose_device, choose_precision
 from langchain_qwen.errors import InvalidParameterError, MissingDependencyError, UnsupportedModelError
 
 BITS = (4, 8)
