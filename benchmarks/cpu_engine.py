@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
 
 from benchmarks.common import read_rows
 from langchain_qwen.checkpoints import Checkpoint, cache_root
-from langchain_qwen.engine import Finished, Request, Started
+from langchain_qwen.engine import Request, Started, Token
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.local import MAX_STEP_TOKENS, LocalEngine
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
@@ -51,31 +52,33 @@ class CpuEngine:
         raise RuntimeError("the engine gave no token")
 
     def decode(self, prompts: list[list[int]], count: int) -> float:
-        """Tokens a second of all requests together, after their prompts."""
+        """Tokens a second of all requests together, while all of them are answered."""
 
-        def run(ids: list[int]) -> float:
-            for event in self._engine.stream(Request(tuple(ids), count + 1, NEVER)):
-                if isinstance(event, Finished):
-                    return event.decode_s
-            raise RuntimeError("the engine did not finish")
+        def run(ids: list[int]) -> list[float]:
+            events = self._engine.stream(Request(tuple(ids), count + 1, NEVER))
+            return [time.perf_counter() for event in events if isinstance(event, Token)]
 
         with ThreadPoolExecutor(len(prompts)) as pool:
-            return len(prompts) * count / max(pool.map(run, prompts))
+            times = list(pool.map(run, prompts))
+        begin, end = max(t[0] for t in times), min(t[-1] for t in times)
+        return sum(begin < moment <= end for t in times for moment in t) / (end - begin)
 
-    def products(self, repeats: int = 5) -> float:
-        """Seconds for the matrix products of one step of one token."""
-        start = time.perf_counter()
+    def products(self, repeats: int = 10) -> float:
+        """Seconds for the matrix products of one step of one token, the median of a few."""
+        times = []
         for _ in range(repeats):
+            start = time.perf_counter()
             self.runner.multiply_all(1)
-        return (time.perf_counter() - start) / repeats
+            times.append(time.perf_counter() - start)
+        return median(times)
 
     def close(self) -> None:
         """Stop the engine."""
         self._engine.close()
 
 
-def read_bandwidth(threads: int, repeats: int = 3) -> float:
-    """Bytes a second that `threads` threads read from memory: a sum over half a gibibyte, the best of a few."""
+def read_bandwidth(threads: int, repeats: int = 10) -> float:
+    """Bytes a second that `threads` threads read from memory: a sum over half a gibibyte, the median of a few."""
     torch.set_num_threads(threads)
     numbers = torch.from_numpy(np.ones(BANDWIDTH_BYTES // 8))
     times = []
@@ -83,7 +86,8 @@ def read_bandwidth(threads: int, repeats: int = 3) -> float:
         start = time.perf_counter()
         numbers.sum()
         times.append(time.perf_counter() - start)
-    return BANDWIDTH_BYTES / min(times)
+    time.sleep(0.3)  # torch's threads go on spinning for a while
+    return BANDWIDTH_BYTES / median(times)
 
 
 def text_ids(checkpoint: Checkpoint, data: Path, count: int) -> list[int]:

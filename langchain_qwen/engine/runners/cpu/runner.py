@@ -50,9 +50,7 @@ class CpuRunner:
         self._logits = np.empty((0, self.vocab_size), np.float32)
         theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
         exponents = np.arange(0, self._head_dim, 2, dtype=np.float32) / np.float32(self._head_dim)
-        frequencies = (1.0 / np.power(np.float32(theta), exponents)).astype(np.float32)
-        angles = np.arange(self._window, dtype=np.float32)[:, None] * frequencies
-        self._cosine, self._sine = np.cos(angles), np.sin(angles)
+        self._frequencies = (1.0 / np.power(np.float32(theta), exponents)).astype(np.float32)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -95,7 +93,8 @@ class CpuRunner:
             [np.arange(end - chunk.num_logits, end) for chunk, end in zip(chunks, ends, strict=True)]
         ).astype(np.int32)
         hidden = self._weights.embedding[tokens].float().numpy()
-        cosine, sine = self._cosine[position], self._sine[position]
+        angles = position[:, None].astype(np.float32) * self._frequencies
+        cosine, sine = np.cos(angles), np.sin(angles)
         logits = self._logits_rows(len(wanted))
         step = library.Step(
             len(tokens),

@@ -16,14 +16,18 @@ from langchain_qwen.errors import IncompleteCheckpointError
 
 
 class Source:
-    """The tensors of a safetensors checkpoint, mapped, not read."""
+    """The tensors of a safetensors checkpoint, mapped, not read.
+
+    A file is mapped anew for each tensor: a mapping ends with the tensor, so that the pages of what has been packed do
+    not add up to the whole checkpoint.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._files: dict[str, Any] = {}
+        self._files: dict[str, Path] = {}
         for path in sorted(folder.glob("*.safetensors")):
             file: Any = safe_open(path, framework="pt", device="cpu")
-            self._files.update(dict.fromkeys(file.keys(), file))
+            self._files.update(dict.fromkeys(file.keys(), path))
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
@@ -31,7 +35,8 @@ class Source:
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._files:
             raise IncompleteCheckpointError(f"{self._folder} lacks the tensor {name}; copy or download it again")
-        tensor: Tensor = self._files[name].get_tensor(name)
+        file: Any = safe_open(self._files[name], framework="pt", device="cpu")
+        tensor: Tensor = file.get_tensor(name)
         return tensor
 
     def vector(self, name: str) -> NDArray[np.float32]:

@@ -155,7 +155,8 @@ def load_weights(
     if packed is None:
         packed = _pack_all(maker, wanted, num_threads)
         if _write_cache(cache, packed):
-            packed = _read_cache(cache, forms) or packed
+            packed = None  # never two copies in memory
+            packed = _read_cache(cache, forms) or _pack_all(maker, wanted, num_threads)
     orders = {matrix.name: maker.order(matrix) for matrix in wanted}
     return _assemble(source, config, {name: replace(p, order=orders[name]) for name, p in packed.items()})
 
