@@ -98,8 +98,8 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     """"cpu", "cuda", "cuda:1", "mps"; auto takes the first accelerator there is."""
 
     quantization_config: dict[str, Any] | None = None
-    """A `transformers.BitsAndBytesConfig`, or its settings as a dict: quantises through bitsandbytes, and transformers runs
-    the model, on a CPU too. `precision` stays "auto"."""
+    """A `transformers.BitsAndBytesConfig`, or its settings as a dict: bitsandbytes quantises and transformers runs the
+    model, on a CPU too. `precision` stays "auto"."""
 
     kv_cache_bytes: int | None = Field(default=None, gt=0)
     """Memory for keys and values of all running and remembered tokens; None holds one full context window."""
