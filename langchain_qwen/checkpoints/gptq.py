@@ -135,7 +135,9 @@ def _keep_what_is_not_quantised(source: Checkpoint, work: Path) -> None:
     for file in work.glob("*.safetensors"):
         tensors = load_file(file)
         kept = {name: originals[name] for name in tensors if name in originals}
-        save_file({**tensors, **kept}, file, metadata={"format": "pt"})
+        written = file.with_suffix(".new")  # not over the file that the tensors may be mapped from
+        save_file({**tensors, **kept}, written, metadata={"format": "pt"})
+        written.replace(file)
 
 
 def _compute_dtype(device: str) -> torch.dtype:
