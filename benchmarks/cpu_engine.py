@@ -34,9 +34,7 @@ class CpuEngine:
             cache_folder=cache_root(),
             num_threads=threads,
         )
-        self.runner = CpuRunner(
-            weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS
-        )
+        self.runner = CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS)
         self.weight_bytes = weights.packed_bytes
         blocks = -(-tokens // BLOCK_SIZE)
         self._engine = LocalEngine(

@@ -1,6 +1,6 @@
 """Prompt speed on the CPU beside llama.cpp: tokens a second at several lengths, in turns, medians over the rounds.
 
-    python -m benchmarks.prefill --model coder-1.5b
+python -m benchmarks.prefill --model coder-1.5b
 """
 
 from __future__ import annotations

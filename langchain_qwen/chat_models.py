@@ -25,7 +25,7 @@ from typing_extensions import Self
 
 from langchain_qwen import structured_output
 from langchain_qwen._version import __version__
-from langchain_qwen.checkpoints import Checkpoint, bitsandbytes_settings, resolve
+from langchain_qwen.checkpoints import Checkpoint, resolve
 from langchain_qwen.engine import Constraint, Engine, Request
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.sharing import EngineKey, Leases
@@ -98,8 +98,8 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     """"cpu", "cuda", "cuda:1", "mps"; auto takes the first accelerator there is."""
 
     quantization_config: dict[str, Any] | None = None
-    """A `transformers.BitsAndBytesConfig`, or its settings as a dict: bitsandbytes quantises and transformers runs the
-    model, on a CPU too. `precision` stays "auto"."""
+    """A `transformers.BitsAndBytesConfig`, or its settings as a dict: quantises through bitsandbytes, and transformers
+    runs the model, on a CPU too. `precision` stays "auto"."""
 
     kv_cache_bytes: int | None = Field(default=None, gt=0)
     """Memory for keys and values of all running and remembered tokens; None holds one full context window."""
@@ -123,7 +123,11 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     @field_validator("quantization_config", mode="before")
     @classmethod
     def _read_quantization_config(cls, value: Any) -> dict[str, Any] | None:
-        return None if value is None else bitsandbytes_settings(value)
+        if value is None:
+            return None
+        from langchain_qwen.checkpoints.load import bitsandbytes_settings  # takes seconds to import
+
+        return bitsandbytes_settings(value)
 
     @model_validator(mode="after")
     def add_langchain_qwen_version(self) -> Self:

@@ -1,19 +1,21 @@
-"""Where weights come from, and in which precision they are held."""
+"""Where weights come from, and in which precision they are held.
+
+Loading through transformers is in `checkpoints.load`, which takes seconds to import: the CPU engine does
+without.
+"""
 
 from langchain_qwen.checkpoints.aliases import RELEASES, alias_folder, cache_root
+from langchain_qwen.checkpoints.devices import choose_device, choose_precision
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
-from langchain_qwen.checkpoints.load import bitsandbytes_settings, choose_device, choose_precision, load_model
 from langchain_qwen.checkpoints.resolving import pull, resolve
 
 __all__ = [
     "RELEASES",
     "Checkpoint",
     "alias_folder",
-    "bitsandbytes_settings",
     "cache_root",
     "choose_device",
     "choose_precision",
-    "load_model",
     "open_folder",
     "pull",
     "resolve",

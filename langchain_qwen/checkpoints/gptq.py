@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from langchain_qwen.checkpoints.devices import DTYPES, choose_device, choose_precision
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
-from langchain_qwen.checkpoints.load import DTYPES, choose_device, choose_precision
 from langchain_qwen.errors import InvalidParameterError, MissingDependencyError, UnsupportedModelError
 
 BITS = (4, 8)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_qwen.checkpoints import Checkpoint, cache_root, choose_device, load_model
+from langchain_qwen.checkpoints import Checkpoint, cache_root, choose_device
 from langchain_qwen.checkpoints.quantisation import own_precision, read_quantisation
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.local import MAX_STEP_TOKENS, LocalEngine
@@ -15,7 +15,6 @@ from langchain_qwen.engine.runners.cpu.cores import usable_cores
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
 from langchain_qwen.engine.runners.cpu.weights import load_weights
 from langchain_qwen.engine.runners.protocol import Runner
-from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRunner
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +52,10 @@ def load_runner(
     device = choose_device(device)
     if quantization_config is None and runs_natively(precision, device):
         return _native_runner(checkpoint, precision)
+    # Imported here, since transformers takes seconds and a hundred megabytes that the CPU engine does without.
+    from langchain_qwen.checkpoints.load import load_model
+    from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRunner
+
     model, held = load_model(
         checkpoint,
         precision=precision,

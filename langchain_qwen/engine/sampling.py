@@ -135,5 +135,6 @@ def top_logprobs(logits: Logits, token: int, count: int) -> tuple[float, tuple[t
 
 
 def _softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights = np.exp(x - x.max())
-    return weights / weights.sum()
+    weights: NDArray[np.float64] = np.exp(x - x.max())
+    weights /= weights.sum()
+    return weights

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import Template, TemplateError, TemplateSyntaxError
+from jinja2.ext import Extension
+from jinja2.nodes import Node
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from langchain_qwen.errors import IncompleteCheckpointError, InvalidMessagesError
 
@@ -60,18 +66,13 @@ class ChatTemplate:
             InvalidMessagesError: If the template refuses the conversation.
             IncompleteCheckpointError: If the template is no valid Jinja.
         """
-        # Imported here, since it takes a second that users of other parts need not wait for.
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        variables: dict[str, Any] = dict(self.special_tokens)
         try:
-            # Annotated as a string, it is a pair: the texts, and where the assistant speaks in them.
-            rendered: Any = render_jinja_template(
-                conversations=[roles],
+            return _compile(self.source).render(
+                messages=roles,
                 tools=tools or None,
-                chat_template=self.source,
+                documents=None,
                 add_generation_prompt=True,
-                **variables,
+                **dict(self.special_tokens),
             )
         except TemplateSyntaxError as error:
             raise IncompleteCheckpointError(
@@ -79,8 +80,44 @@ class ChatTemplate:
             ) from error
         except TemplateError as error:
             raise InvalidMessagesError(f"the checkpoint's chat template refuses the messages: {error}") from error
-        text: str = rendered[0][0]
-        return text
+
+
+class _Generation(Extension):
+    """Where an answer would be masked in training; its contents are rendered as they are."""
+
+    tags = {"generation"}  # noqa: RUF012  Jinja's own interface
+
+    def parse(self, parser: Parser) -> list[Node]:
+        """Drop the tags."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@lru_cache(maxsize=8)
+def _compile(source: str) -> Template:
+    """The template in transformers' environment, rebuilt here since importing transformers takes a second."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(source)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Unlike Jinja's own filter, it escapes nothing for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
 
 
 def _text(token: str | Mapping[str, Any]) -> str:

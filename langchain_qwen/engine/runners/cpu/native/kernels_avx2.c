@@ -156,14 +156,26 @@ INLINE void tile_int8(const int W, const uint8_t *block, const int32_t *x, const
     }
 }
 
+// Even and odd columns are summed apart: four sums alone could not hide the latency of the multiply-adds.
 INLINE void tile_bf16(const int W, const uint8_t *weights, const float *x, int cols, __m256 *acc) {
-    for (int k = 0; k < cols; k++, weights += 16, x += W) {
-        const __m128i bits = _mm_loadu_si128((const __m128i *)weights);
-        if (k % 4 == 0) prefetch(weights);
-        const __m256 row8 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+    __m256 odd[4];
 #pragma GCC unroll 4
-        for (int m = 0; m < W; m++) acc[m] = _mm256_fmadd_ps(_mm256_set1_ps(x[m]), row8, acc[m]);
+    for (int m = 0; m < W; m++) odd[m] = _mm256_setzero_ps();
+    for (int k = 0; k < cols; k += 2, weights += 32, x += 2 * W) {
+        const __m256i bits = _mm256_loadu_si256((const __m256i *)weights);  // 8 rows at k, 8 rows at k + 1
+        if (k % 4 == 0) prefetch(weights);
+        const __m256i first = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(bits));
+        const __m256i second = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(bits, 1));
+        const __m256 w0 = _mm256_castsi256_ps(_mm256_slli_epi32(first, 16));
+        const __m256 w1 = _mm256_castsi256_ps(_mm256_slli_epi32(second, 16));
+#pragma GCC unroll 4
+        for (int m = 0; m < W; m++) {
+            acc[m] = _mm256_fmadd_ps(_mm256_set1_ps(x[m]), w0, acc[m]);
+            odd[m] = _mm256_fmadd_ps(_mm256_set1_ps(x[W + m]), w1, odd[m]);
+        }
     }
+#pragma GCC unroll 4
+    for (int m = 0; m < W; m++) acc[m] = _mm256_add_ps(acc[m], odd[m]);
 }
 
 INLINE void multiply_tile(const int W, const lq_matrix *w, const lq_acts *acts, int tile, int panel, float *out) {
