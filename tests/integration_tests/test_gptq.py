@@ -106,7 +106,7 @@ def test_logits_are_those_of_transformers(checkpoint, dense, runner):
     print(json.dumps(figures))  # noqa: T201
     # Activations and the head have 8 bits here.
     assert divergence < 0.02
-    assert same > 0.9
+    assert same > 0.85
 
 
 def test_it_answers(checkpoint):
