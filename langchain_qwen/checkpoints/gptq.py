@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import sys
@@ -11,6 +12,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from langchain_qwen.checkpoints.devices import DTYPES, choose_device, choose_precision
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
@@ -99,21 +102,42 @@ def quantise(
                 group_size=group_size,
                 sym=True,
                 desc_act=act_order,
-                act_group_aware=not act_order,
+                act_group_aware=not act_order and group_size > 0,
                 format="gptq",
                 device=device,
             )
             model = GPTQModel.load(str(source.path), config, dtype=_compute_dtype(device))
             model.quantize(calibration, batch_size=1)
             model.save(str(work))
-        for name in TOKENIZER_FILES:  # the source's own, not as another version of transformers would write them
-            if (source.path / name).exists():
-                shutil.copyfile(source.path / name, work / name)
+        _keep_what_is_not_quantised(source, work)
         open_folder(work)
         work.replace(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return open_folder(target)
+
+
+def _keep_what_is_not_quantised(source: Checkpoint, work: Path) -> None:
+    """Put the source's own files and tensors where the library wrote them anew.
+
+    It writes embeddings in the type it computes in, biases rounded to fp16, and the tokenizer and the config as its
+    version of transformers would have them.
+    """
+    for name in TOKENIZER_FILES:
+        if (source.path / name).exists():
+            shutil.copyfile(source.path / name, work / name)
+    config = json.loads((work / "config.json").read_text(encoding="utf-8"))
+    own = {**source.config, "quantization_config": config["quantization_config"]}
+    (work / "config.json").write_text(json.dumps(own, indent=2), encoding="utf-8")
+    originals: dict[str, Tensor] = {}
+    for file in source.weight_files:
+        originals.update(load_file(file))
+    for file in work.glob("*.safetensors"):
+        tensors = load_file(file)
+        kept = {name: originals[name] for name in tensors if name in originals}
+        written = file.with_suffix(".new")  # not over the file that the tensors may be mapped from
+        save_file({**tensors, **kept}, written, metadata={"format": "pt"})
+        written.replace(file)
 
 
 def _compute_dtype(device: str) -> torch.dtype:

@@ -36,7 +36,8 @@ def advise(report: Report) -> list[Finding]:
 
 def _model(report: Report) -> Iterator[Finding]:
     model, hub = report.model, report.storage.hub
-    if model.quantised and not all(report.software.extras["gptq"].values()):
+    native = report.device == "cpu" and report.software.cpu_engine.built
+    if model.quantised and not native and not all(report.software.extras["gptq"].values()):
         yield Finding(
             "problem",
             f"{model.name} holds {model.quantised.upper()} weights, and what runs them is not installed",

@@ -22,7 +22,7 @@ class Model:
         damage: Why it cannot be used although it is here.
         from_hub: Whether the hub would have it.
         download_bytes: What getting it would write to the disk; 0 when it is here, None when unknown.
-        quantised: "gptq" or "awq" for a checkpoint that is quantised already, which torch's libraries run.
+        quantised: "gptq" or "awq" for a checkpoint that is quantised already.
     """
 
     name: str

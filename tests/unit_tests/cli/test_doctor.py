@@ -137,12 +137,15 @@ def test_a_damaged_checkpoint():
     assert levels(report, "m lacks config.json") == ["problem"]
 
 
-def test_a_quantised_checkpoint_needs_an_extra():
-    report = replace(healthy(), model=replace(healthy().model, quantised="gptq"), precision="gptq", fits=[])
-    for version, expected in ((None, ["problem"]), ("7.0", [])):
-        extras = {"gptq": {"optimum": "2.0", "gptqmodel": version}}
-        report = replace(report, software=replace(report.software, extras=extras))
-        assert levels(report, "GPTQ weights") == expected
+@pytest.mark.parametrize(
+    ("native", "version", "expected"), [(True, None, []), (False, None, ["problem"]), (False, "7.0", [])]
+)
+def test_a_quantised_checkpoint_needs_an_extra_where_torch_runs_it(native, version, expected):
+    report = healthy(native=native)
+    report = replace(report, model=replace(report.model, quantised="gptq"), precision="gptq", fits=[])
+    extras = {"gptq": {"optimum": "2.0", "gptqmodel": version}}
+    report = replace(report, software=replace(report.software, extras=extras))
+    assert levels(report, "GPTQ weights") == expected
 
 
 def test_little_memory():

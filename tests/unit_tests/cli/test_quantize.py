@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from langchain_qwen.checkpoints import open_folder
 from langchain_qwen.cli.quantize import MOST_ROWS, read_calibration, split_rows
@@ -42,6 +43,9 @@ def gptqmodel(monkeypatch):
         def save(self, folder: str) -> None:
             write_quantised(Path(asked["folder"]), Path(folder), Variant(group_size=asked["config"].group_size))
             (Path(folder) / "tokenizer_config.json").write_text("{}")  # as another version of transformers would
+            weights = load_file(Path(folder) / "model.safetensors")
+            weights = {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in weights.items()}
+            save_file(weights, Path(folder) / "model.safetensors", metadata={"format": "pt"})
 
     module = ModuleType("gptqmodel")
     module.GPTQModel = GPTQModel
@@ -85,6 +89,11 @@ def test_a_checkpoint_and_a_report(quantize, gptqmodel, tiny_checkpoint, tmp_pat
     assert made.config["quantization_config"]["bits"] == 4
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (made.path / name).read_bytes() == (tiny_checkpoint / name).read_bytes()
+    weights = load_file(made.path / "model.safetensors")
+    for name, original in load_file(tiny_checkpoint / "model.safetensors").items():
+        if name in weights:  # was not quantised
+            assert weights[name].dtype == original.dtype
+            assert torch.equal(weights[name], original)
     assert os.environ["GPTQMODEL_CPU_WORKERS"] == "2"
     held_out = sum(map(len, split_rows([TEXT], tokenizer(tiny_checkpoint), Path("x"))[1]))
     assert f"{held_out} held out" in result.stderr
@@ -112,6 +121,11 @@ def test_without_the_library(quantize, monkeypatch):
     result = quantize()
     assert result.exit_code == 1
     assert "pip install --no-build-isolation 'langchain-qwen[gptq]'" in result.stderr
+
+
+def test_whole_rows_have_no_groups_to_be_aware_of(quantize, gptqmodel):
+    assert quantize("--group-size", "-1").exit_code == 0
+    assert (gptqmodel["config"].group_size, gptqmodel["config"].act_group_aware) == (-1, False)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """GPTQ and AWQ checkpoints in the packed form, code for code.
 
 Codes and scales are kept as they are. The kernels want scale * zero in fp16, which is exact for the zeros of symmetric
-checkpoints and else within half a unit in the last place: at most 2^-11 * zero of a quantisation step for 4 bits.
+checkpoints and else within half a unit in the last place: at most 2^-11 * zero of a quantisation step. The zero is at
+most 15 for 4 bits, and 128 for 8 bits, since the kernels' 8-bit codes are signed.
 """
 
 from __future__ import annotations
