@@ -92,10 +92,15 @@ def read_bandwidth(threads: int, repeats: int = 10) -> float:
 
 def text_ids(checkpoint: Checkpoint, data: Path, count: int) -> list[int]:
     """Token ids of running text, at least `count` of them."""
-    tokenizer = Tokenizer.from_folder(checkpoint.path, checkpoint.vocab_size, sorted(checkpoint.eos_token_ids))
+    tokenizer = text_tokenizer(checkpoint)
     ids: list[int] = []
     for row in read_rows(data / "text_corpus.jsonl"):
         ids += tokenizer.encode(row["text"])
         if len(ids) >= count:
             return ids
     raise RuntimeError(f"{data} holds only {len(ids)} tokens of text")
+
+
+def text_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """The tokenizer of a checkpoint."""
+    return Tokenizer.from_folder(checkpoint.path, checkpoint.vocab_size, sorted(checkpoint.eos_token_ids))

@@ -15,6 +15,42 @@ from langchain_qwen.engine.runners.protocol import Chunk, Runner
 PIECE = 64  # tokens of a step: each has a row of logits as long as the vocabulary
 
 
+class Agreement:
+    """How a second model's predictions agree with a first one's, text by text."""
+
+    def __init__(self) -> None:
+        self._loss_before = self._loss_after = self._divergence = 0.0
+        self._same = self.tokens = 0
+
+    def add(self, before: NDArray[np.float32], after: NDArray[np.float32], targets: Sequence[int]) -> None:
+        """Count predictions in.
+
+        Args:
+            before: Logits of the first model, [tokens, vocabulary].
+            after: Of the second.
+            targets: What came after each token; may be one shorter, as at the end of a text.
+        """
+        count = len(targets)
+        p, q = _log_softmax(before[:count]), _log_softmax(after[:count])
+        chosen = np.arange(count), np.asarray(targets, np.int64)
+        self._loss_before -= float(p[chosen].sum())
+        self._loss_after -= float(q[chosen].sum())
+        self._divergence += float((np.exp(p) * (p - q)).sum())
+        self._same += int((p.argmax(1) == q.argmax(1)).sum())
+        self.tokens += count
+
+    @property
+    def quality(self) -> Quality:
+        """The figures so far."""
+        return Quality(
+            self.tokens,
+            math.exp(self._loss_before / self.tokens),
+            math.exp(self._loss_after / self.tokens),
+            self._divergence / self.tokens,
+            self._same / self.tokens,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Quality:
     """How two models agree on a text.
@@ -48,25 +84,16 @@ def compare(
     blocks = list(range(-(-max(map(len, rows)) // BLOCK_SIZE)))
     for runner in (before, after):
         runner.allocate(len(blocks))
-    loss_before = loss_after = divergence = 0.0
-    same = tokens = 0
+    agreement = Agreement()
     for row in rows:
         for start in range(0, len(row), PIECE):
             piece = list(row[start : start + PIECE])
             chunk = Chunk(piece, start, blocks[: -(-(start + len(piece)) // BLOCK_SIZE)], len(piece))
-            p, q = (_log_softmax(runner.step([chunk])) for runner in (before, after))
-            targets = np.asarray(row[start + 1 : start + 1 + len(piece)], np.int64)
-            count = len(targets)  # the last token of a row has nothing to predict
-            p, q = p[:count], q[:count]
-            loss_before -= float(p[np.arange(count), targets].sum())
-            loss_after -= float(q[np.arange(count), targets].sum())
-            divergence += float((np.exp(p) * (p - q)).sum())
-            same += int((p.argmax(1) == q.argmax(1)).sum())
-            tokens += count
-            advance(count)
-    return Quality(
-        tokens, math.exp(loss_before / tokens), math.exp(loss_after / tokens), divergence / tokens, same / tokens
-    )
+            first, second = (runner.step([chunk]) for runner in (before, after))
+            targets = row[start + 1 : start + 1 + len(piece)]
+            agreement.add(first, second, targets)
+            advance(len(targets))
+    return agreement.quality
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

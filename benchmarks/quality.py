@@ -1,0 +1,219 @@
+"""What quantising costs: predictions beside those of the bf16 weights, and scores of answers.
+
+Divergence: every side predicts the same pieces of text, kind by kind; reported are the mean Kullback-Leibler divergence
+from the bf16 weights, in nats, the perplexity, and how often the most likely token is the same. Q4_0 stands for
+llama.cpp's format: each matrix of the same checkpoint rounded by the gguf package as llama.cpp rounds it, and
+multiplied in bf16, so that only the rounding of weights counts.
+
+Scores: GSM8K, HumanEval and tool calls, answered greedily by bf16 and int4.
+
+    python -m benchmarks.quality --model coder-1.5b
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf.constants import GGMLQuantizationType
+from gguf.quants import dequantize, quantize
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from benchmarks import scoring
+from benchmarks.common import Row, argument_parser, print_environment, print_result, read_rows, run_all, share
+from benchmarks.contract import call_tools
+from benchmarks.cpu_engine import text_tokenizer
+from langchain_qwen import ChatQwen
+from langchain_qwen.checkpoints import Checkpoint, cache_root, open_folder, resolve
+from langchain_qwen.engine.blocks import BLOCK_SIZE
+from langchain_qwen.engine.loading import load_runner
+from langchain_qwen.engine.local import MAX_STEP_TOKENS
+from langchain_qwen.engine.quality import Agreement, Quality
+from langchain_qwen.engine.runners.cpu.cores import usable_cores
+from langchain_qwen.engine.runners.cpu.runner import CpuRunner
+from langchain_qwen.engine.runners.cpu.weights import load_weights
+from langchain_qwen.engine.runners.protocol import Chunk, Runner
+
+GROUPS = (32, 64, 128)
+NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}
+DEFAULT = "int4 g64"
+
+
+def main() -> None:
+    """Run both parts and print their results."""
+    parser = argument_parser(__doc__ or "")
+    parser.add_argument("--pieces", type=int, default=8, help="pieces of text of each kind")
+    parser.add_argument("--piece-tokens", type=int, default=64, help="tokens of a piece")
+    parser.add_argument("--rows", type=int, default=30, help="rows of each set of tasks; 0 leaves them out")
+    parser.add_argument("--gptq", action="append", default=[], help="folder of the same model quantised with GPTQ")
+    options = parser.parse_args()
+    print_environment("gguf", "bitsandbytes")
+    checkpoint = resolve(options.model)
+    divergence = {
+        side: {kind: agreement.quality for kind, agreement in kinds.items()}
+        for side, kinds in measure_divergence(checkpoint, options).items()
+    }
+    print_table(divergence)
+    scores = measure_scores(options) if options.rows else {}
+    drops = [of["bf16"] - of["int4"] for of in scores.values()]
+    print_result(
+        {
+            "benchmark": "quality",
+            "kl_int8": divergence["int8"]["all"].kl,
+            "kl_int4": divergence[DEFAULT]["all"].kl,
+            "kl_q4_0": divergence["Q4_0"]["all"].kl,
+            "score_drop_max": round(100 * max(drops), 2) if drops else None,
+            "divergence": {
+                side: {
+                    kind: {name: round(value, 5) for name, value in asdict(quality).items()}
+                    for kind, quality in kinds.items()
+                }
+                for side, kinds in divergence.items()
+            },
+            "scores": scores,
+            "pieces": options.pieces,
+            "piece_tokens": options.piece_tokens,
+            "rows": options.rows,
+            "model": options.model,
+        },
+        "gguf",
+        "bitsandbytes",
+    )
+
+
+def measure_divergence(checkpoint: Checkpoint, options: argparse.Namespace) -> dict[str, dict[str, Agreement]]:
+    """How each side agrees with bf16 on each kind of text, and on all of it."""
+    pieces = text_pieces(checkpoint, options)
+    result: dict[str, dict[str, Agreement]] = {}
+    with tempfile.TemporaryDirectory(dir=cache_root()) as folder:
+        reference = predictions(cpu_runner(checkpoint, "bf16"), pieces)
+        for side, runner in sides(checkpoint, Path(folder), options.gptq):
+            kinds: dict[str, Agreement] = {"all": Agreement()}
+            for (kind, ids), before, after in zip(pieces, reference, predictions(runner, pieces), strict=True):
+                for name in (kind, "all"):
+                    kinds.setdefault(name, Agreement()).add(before, after, ids[1:])
+            result[side] = kinds
+            print(side + ": " + ", ".join(f"{kind} {of.quality.kl:.4f}" for kind, of in kinds.items()), flush=True)
+    return result
+
+
+def print_table(divergence: dict[str, dict[str, Quality]]) -> None:
+    """A line for each side."""
+    table = Table("weights", *(f"KL {kind}" for kind in divergence[DEFAULT]), "perplexity", "same top")
+    for side, kinds in divergence.items():
+        whole = kinds["all"]
+        columns = [f"{of.kl:.4f}" for of in kinds.values()]
+        table.add_row(side, *columns, f"{whole.perplexity_after:.2f}", f"{whole.same_top:.3f}")
+    Console().print(table)
+
+
+def sides(checkpoint: Checkpoint, folder: Path, gptq: list[str]) -> Iterator[tuple[str, Runner]]:
+    """What is compared, one loaded after the other."""
+    yield "int8", cpu_runner(checkpoint, "int8")
+    for group in GROUPS:
+        yield f"int4 g{group}", cpu_runner(checkpoint, "int4", group)
+    yield "Q4_0", cpu_runner(q4_0_copy(checkpoint, folder / "q4_0"), "bf16")
+    shutil.rmtree(folder / "q4_0")
+    yield "nf4", load_runner(checkpoint, precision="auto", device="cpu", quantization_config=NF4)
+    for path in gptq:
+        yield f"GPTQ {Path(path).name}", load_runner(open_folder(Path(path), path), precision="auto", device="cpu")
+
+
+def cpu_runner(checkpoint: Checkpoint, precision: str, group: int = 64) -> CpuRunner:
+    """The CPU engine in a precision and, for int4 and int8, a group size."""
+    with tempfile.TemporaryDirectory() as cache:
+        weights = load_weights(
+            checkpoint.path,
+            checkpoint.config,
+            precision=precision,
+            fingerprint=checkpoint.fingerprint,
+            cache_folder=cache_root() if group == 64 else Path(cache),
+            num_threads=usable_cores(),
+            group=group,
+        )
+    threads = usable_cores()
+    return CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS)
+
+
+def q4_0_copy(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """A copy of a checkpoint with every matrix rounded to Q4_0 and widened again."""
+    folder.mkdir()
+    for file in checkpoint.path.iterdir():
+        if file.suffix == ".json":
+            shutil.copy(file, folder)
+    for path in checkpoint.weight_files:
+        tensors = {}
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  not a dict
+                tensor = file.get_tensor(name)
+                tensors[name] = q4_0(tensor) if tensor.dim() == 2 else tensor
+        save_file(tensors, folder / path.name, metadata={"format": "pt"})
+    return Checkpoint(checkpoint.name, folder, None, checkpoint.config, checkpoint.generation)
+
+
+def q4_0(tensor: torch.Tensor) -> torch.Tensor:
+    """A matrix as Q4_0 holds it."""
+    kind = GGMLQuantizationType.Q4_0
+    parts = [dequantize(quantize(rows.float().numpy(), kind), kind) for rows in torch.split(tensor, 4096)]
+    return torch.cat([torch.from_numpy(part).to(torch.bfloat16) for part in parts])
+
+
+def text_pieces(checkpoint: Checkpoint, options: argparse.Namespace) -> list[tuple[str, list[int]]]:
+    """Pieces of running text, as many of each kind, from different texts as far as there are."""
+    tokenizer = text_tokenizer(checkpoint)
+    rows = read_rows(options.data / "text_corpus.jsonl")
+    pieces = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        texts = [row["text"] for row in rows if row["kind"] == kind]
+        for index in range(options.pieces):
+            ids = tokenizer.encode(texts[index * len(texts) // options.pieces])[: options.piece_tokens]
+            pieces.append((kind, ids))
+    return pieces
+
+
+def predictions(runner: Runner, pieces: list[tuple[str, list[int]]]) -> list[NDArray[np.float32]]:
+    """The logits at every token of every piece, each piece by itself."""
+    blocks = list(range(-(-max(len(ids) for _, ids in pieces) // BLOCK_SIZE)))
+    runner.allocate(len(blocks))
+    try:
+        return [runner.step([Chunk(ids, 0, blocks, len(ids))]).copy() for _, ids in pieces]
+    finally:
+        runner.close()
+
+
+def measure_scores(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """The share of right answers of bf16 and of int4 in each set."""
+    scores: dict[str, dict[str, float]] = {"gsm8k": {}, "humaneval": {}, "tool_calling": {}}
+    for precision in ("bf16", "int4"):
+        with ChatQwen(model=options.model, precision=precision, temperature=0, max_tokens=400) as model:
+            for name, of in scores.items():
+                rows = read_rows(options.data / f"{name}.jsonl", options.rows)
+                right = run_all(f"{precision} {name}", partial(answer, model=model, task=name), rows, at_once=8)
+                of[precision] = share(right) or 0.0
+                print(f"{precision} {name}: {of[precision]:.3f} of {len(rows)}", flush=True)
+    return scores
+
+
+def answer(row: Row, model: ChatQwen, task: str) -> bool:
+    """Whether the model answers a row rightly."""
+    if task == "tool_calling":
+        return call_tools(row, model, forced=False).right
+    prompt: Any = {"gsm8k": scoring.gsm8k_prompt, "humaneval": scoring.humaneval_prompt}[task]
+    right: Any = {"gsm8k": scoring.gsm8k_right, "humaneval": scoring.humaneval_right}[task]
+    return bool(right(row, model.invoke(prompt(row)).text))
+
+
+if __name__ == "__main__":
+    main()
