@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MODEL ?= coder-1.5b
 
-.PHONY: help setup demo test unit_tests integration_tests lint format type notebooks clean
+.PHONY: help setup demo test unit_tests integration_tests test-native lint format type notebooks clean
 
 help:
-	@grep -E '^[a-z_]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -28,6 +28,19 @@ unit_tests: setup ## tests that need neither weights nor a network
 
 integration_tests: setup ## tests on a real Qwen2.5 checkpoint (pulled at first use)
 	$(BIN)/python -m pytest tests/integration_tests --benchmark-disable
+
+NATIVE := langchain_qwen/engine/runners/cpu/native
+SANITIZE := -g -O1 -std=gnu11 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -I$(NATIVE)
+
+test-native: ## the C engine under the address and undefined-behaviour sanitizers, on random models and schedules
+	mkdir -p build/native
+	for source in $(NATIVE)/*.c tests/native/fuzz.c; do \
+		case $$source in *avx2*) flags="-mavx2 -mfma -mf16c";; *) flags="";; esac; \
+		case $$source-$$(uname -m) in *avx2*-x86_64) ;; *avx2*) continue;; esac; \
+		$(CC) $(SANITIZE) $$flags -c $$source -o build/native/$$(basename $$source).o || exit 1; \
+	done
+	$(CC) $(SANITIZE) build/native/*.o -lm -lpthread -o build/native/fuzz
+	build/native/fuzz 200
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

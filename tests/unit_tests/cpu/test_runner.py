@@ -51,14 +51,14 @@ def runners(loaded):
         runner.close()
 
 
-def round_activations(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
-    """To 8 bits in groups of 32, as the quantised kernels see them."""
-    groups = inputs[0].unflatten(-1, (-1, 32))
-    scale = groups.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+def round_activations(inputs: torch.Tensor, steps: int) -> torch.Tensor:
+    """In groups of 32, as the quantised kernels see them."""
+    groups = inputs.unflatten(-1, (-1, 32))
+    scale = groups.abs().amax(-1, keepdim=True).clamp(min=1e-30) / steps
     return (torch.round(groups / scale) * scale).flatten(-2)
 
 
-def reference_logits(folder: Path, weights: ModelWeights, tokens: list[int], *, rounded: bool) -> np.ndarray:
+def reference_logits(folder: Path, weights: ModelWeights, tokens: list[int], steps: int | None) -> np.ndarray:
     """transformers in fp32, with the weights that the packed ones stand for."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for i, layer in enumerate(weights.layers):
@@ -73,10 +73,10 @@ def reference_logits(folder: Path, weights: ModelWeights, tokens: list[int], *, 
         block.mlp.down_proj.weight.data = torch.from_numpy(unpack(layer.down))
     model.lm_head.weight = torch.nn.Parameter(torch.from_numpy(unpack(weights.head)))
     model.model.embed_tokens.weight = torch.nn.Parameter(weights.embedding.float())
-    if rounded:
+    if steps:
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
-                module.register_forward_pre_hook(round_activations)
+                module.register_forward_pre_hook(lambda _module, inputs: round_activations(inputs[0], steps))
     for layer in model.model.layers:  # values are kept in fp16 (as are keys, after their rotation)
         layer.self_attn.v_proj.register_forward_hook(lambda _module, _inputs, output: output.half().float())
     with torch.inference_mode():
@@ -95,9 +95,12 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
 TOKENS = [int(t) for t in np.random.default_rng(0).integers(0, 260, 50)]
 
 
+ACTIVATION_STEPS = {"bf16": None, "int8": 8191, "int4": 127}
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_logits_are_those_of_transformers(tiny_checkpoint, loaded, runners, precision):
-    expected = reference_logits(tiny_checkpoint, loaded[precision], TOKENS, rounded=precision != "bf16")
+    expected = reference_logits(tiny_checkpoint, loaded[precision], TOKENS, ACTIVATION_STEPS[precision])
     actual = all_logits(runners[precision], TOKENS)
     errors = np.abs(actual - expected).mean(1) / np.abs(expected).mean()
     if precision == "bf16":

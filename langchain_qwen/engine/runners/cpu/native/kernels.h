@@ -8,10 +8,15 @@
 enum { LQ_TILE = 4 };  // tokens that share each unpacking of a panel
 
 // Activations as the matrix products read them: tiles of up to LQ_TILE tokens, `width` in the last one may be less.
-//   quantised: codes  [cols/4][width] groups of four int8, scale [cols/group][width], sum = scale * sum of codes
-//   bf16:      values [cols][width] float
+//   int4:  codes   [cols/4][width] fours of int8, scale [cols/group][width], sum = scale * sum of codes
+//   int8:  codes16 [cols/4][2][width] pairs of int16, columns 0 and 2 of a four, then 1 and 3; scale and sum as above.
+//          14 bits cost these kernels no more than 8 do, and leave the rounding of the weights the only loss.
+//   bf16:  values  [cols][width] float
+enum { LQ_LARGEST_INT16 = 8191 };  // a group of 1,024 products still fits int32
+
 typedef struct {
     int8_t *codes;
+    int16_t *codes16;
     float *scale, *sum;
     float *values;
 } lq_acts;

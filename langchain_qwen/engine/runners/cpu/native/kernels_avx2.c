@@ -48,7 +48,9 @@ static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m,
         return;
     }
     const int group = w->group, groups = w->cols / group;
-    int32_t *codes = (int32_t *)(acts->codes + (size_t)tile * w->cols);
+    const int wide = w->format == LQ_INT8;  // a four of columns takes two int32 rather than one
+    const float steps = wide ? LQ_LARGEST_INT16 : 127;
+    int32_t *codes = (int32_t *)acts->codes + (size_t)tile * w->cols / 4 * (1 + wide);
     float *scales = acts->scale + (size_t)tile * groups, *sums = acts->sum + (size_t)tile * groups;
     const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     for (int g = begin / group; g < end / group; g++) {
@@ -56,17 +58,26 @@ static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m,
         __m256 largest8 = _mm256_setzero_ps();
         for (int k = 0; k < group; k += 8)
             largest8 = _mm256_max_ps(largest8, _mm256_and_ps(_mm256_loadu_ps(in + k), no_sign));
-        const float largest = max8(largest8), scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
+        const float largest = max8(largest8), scale = largest / steps, inverse = largest > 0 ? steps / largest : 0;
         const __m256 inverse8 = _mm256_set1_ps(inverse);
         __m256i sum8 = _mm256_setzero_si256();
-        int32_t *to = codes + (size_t)(g * group / 4) * width + lane;
-        for (int k = 0; k < group; k += 8, to += 2 * width) {
+        int32_t *to = codes + (size_t)(g * group / 4) * width * (1 + wide) + lane;
+        for (int k = 0; k < group; k += 8, to += 2 * width * (1 + wide)) {
             const __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(in + k), inverse8));
             sum8 = _mm256_add_epi32(sum8, c);
-            const __m128i c16 = _mm_packs_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1));
-            const uint64_t c8 = (uint64_t)_mm_cvtsi128_si64(_mm_packs_epi16(c16, c16));
-            to[0] = (int32_t)(uint32_t)c8;
-            to[width] = (int32_t)(uint32_t)(c8 >> 32);
+            if (wide) {
+                int32_t eight[8];
+                _mm256_storeu_si256((__m256i *)eight, c);
+                for (int i = 0; i < 4; i++) {  // columns 0 and 2, 1 and 3, 4 and 6, 5 and 7
+                    const int first = i / 2 * 4 + i % 2;
+                    to[i * width] = (eight[first] & 0xffff) | (int32_t)((uint32_t)eight[first + 2] << 16);
+                }
+            } else {
+                const __m128i c16 = _mm_packs_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1));
+                const uint64_t c8 = (uint64_t)_mm_cvtsi128_si64(_mm_packs_epi16(c16, c16));
+                to[0] = (int32_t)(uint32_t)c8;
+                to[width] = (int32_t)(uint32_t)(c8 >> 32);
+            }
         }
         int32_t lanes[8], sum = 0;
         _mm256_storeu_si256((__m256i *)lanes, sum8);
@@ -127,22 +138,22 @@ INLINE void tile_int4(const int W, const uint8_t *block, const int32_t *x, const
     }
 }
 
-// 8-bit codes: maddubs wants one unsigned factor, so the weight's sign moves to the activation. A pair is at most
-// 2*128*127 = 32512, so it is widened at once.
+// 8-bit codes times 14-bit activations. Columns 0 and 2 of a four are widened to int16 in place, then 1 and 3.
 INLINE void tile_int8(const int W, const uint8_t *block, const int32_t *x, const float *xs, const float *xz, int groups,
                       int group, __m256 *acc) {
-    const __m256i ones = _mm256_set1_epi16(1);
     for (int g = 0; g < groups; g++, xs += W, xz += W) {
         __m256i sum32[4];
 #pragma GCC unroll 4
         for (int m = 0; m < W; m++) sum32[m] = _mm256_setzero_si256();
-        for (int j = 0; j < group / 4; j++, block += 32, x += W) {
-            const __m256i codes = _mm256_loadu_si256((const __m256i *)block), size = _mm256_abs_epi8(codes);
+        for (int j = 0; j < group / 4; j++, block += 32, x += 2 * W) {
+            const __m256i codes = _mm256_loadu_si256((const __m256i *)block);
+            const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(codes, 8), 8), odd = _mm256_srai_epi16(codes, 8);
             if (j % 2 == 0) prefetch(block);
 #pragma GCC unroll 4
             for (int m = 0; m < W; m++) {
-                const __m256i signed_x = _mm256_sign_epi8(_mm256_set1_epi32(x[m]), codes);
-                sum32[m] = _mm256_add_epi32(sum32[m], _mm256_madd_epi16(_mm256_maddubs_epi16(size, signed_x), ones));
+                sum32[m] = _mm256_add_epi32(sum32[m], _mm256_madd_epi16(even, _mm256_set1_epi32(x[m])));
+                IN_REGISTER(sum32[m]);
+                sum32[m] = _mm256_add_epi32(sum32[m], _mm256_madd_epi16(odd, _mm256_set1_epi32(x[W + m])));
                 IN_REGISTER(sum32[m]);
             }
         }
@@ -188,7 +199,7 @@ INLINE void multiply_tile(const int W, const lq_matrix *w, const lq_acts *acts, 
         const int groups = w->cols / w->group;
         const size_t block_bytes = (size_t)w->group * (w->format == LQ_INT4 ? 4 : 8) + 32;
         const uint8_t *block = w->data + (size_t)panel * groups * block_bytes;
-        const int32_t *x = (const int32_t *)(acts->codes + (size_t)tile * w->cols);
+        const int32_t *x = (const int32_t *)acts->codes + (size_t)tile * w->cols / 4 * (w->format == LQ_INT8 ? 2 : 1);
         const float *xs = acts->scale + (size_t)tile * groups, *xz = acts->sum + (size_t)tile * groups;
         if (w->format == LQ_INT8)
             tile_int8(W, block, x, xs, xz, groups, w->group, acc);

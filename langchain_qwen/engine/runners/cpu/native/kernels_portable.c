@@ -4,6 +4,12 @@
 #include "half.h"
 #include "kernels.h"
 
+// Where column k of a tile's token is among its codes.
+static size_t place8(int k, int lane, int width) { return ((size_t)(k / 4) * width + lane) * 4 + k % 4; }
+static size_t place16(int k, int lane, int width) {
+    return ((size_t)(k / 4 * 2 + k % 2) * width + lane) * 2 + k % 4 / 2;
+}
+
 static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
     const int width = lq_tile_width(m, tokens), lane = m % LQ_TILE, tile = m - lane;
     if (w->format == LQ_BF16) {
@@ -12,16 +18,19 @@ static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m,
         return;
     }
     const int group = w->group, groups = w->cols / group;
-    int8_t *codes = acts->codes + (size_t)tile * w->cols;
+    const float steps = w->format == LQ_INT8 ? LQ_LARGEST_INT16 : 127;
     float *scales = acts->scale + (size_t)tile * groups, *sums = acts->sum + (size_t)tile * groups;
     for (int g = begin / group; g < end / group; g++) {
         float largest = 0;
         for (int k = g * group; k < (g + 1) * group; k++) largest = fmaxf(largest, fabsf(x[k]));
-        const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
+        const float scale = largest / steps, inverse = largest > 0 ? steps / largest : 0;
         int32_t sum = 0;
         for (int k = g * group; k < (g + 1) * group; k++) {
-            const int8_t code = (int8_t)lrintf(x[k] * inverse);
-            codes[((size_t)(k / 4) * width + lane) * 4 + k % 4] = code;
+            const int code = (int)lrintf(x[k] * inverse);
+            if (w->format == LQ_INT8)
+                acts->codes16[(size_t)tile * w->cols + place16(k, lane, width)] = (int16_t)code;
+            else
+                acts->codes[(size_t)tile * w->cols + place8(k, lane, width)] = (int8_t)code;
             sum += code;
         }
         scales[g * width + lane] = scale;
@@ -41,15 +50,18 @@ static void multiply_quantised(const lq_matrix *w, const lq_acts *acts, int m, i
     const size_t code_bytes = (size_t)group * (w->format == LQ_INT4 ? 4 : 8), block_bytes = code_bytes + 32;
     const uint8_t *block = w->data + (size_t)panel * groups * block_bytes;
     const int8_t *codes = acts->codes + (size_t)tile * w->cols;
+    const int16_t *codes16 = acts->codes16 + (size_t)tile * w->cols;
     const float *scales = acts->scale + (size_t)tile * groups, *sums = acts->sum + (size_t)tile * groups;
     float y[8] = {0};
     for (int g = 0; g < groups; g++, block += block_bytes) {
         const uint16_t *scale = (const uint16_t *)(block + code_bytes), *scale_zero = scale + 8;
         for (int r = 0; r < 8; r++) {
             int32_t dot = 0;
-            for (int k = 0; k < group; k++)
-                dot += weight_code(w, block, r, k) *
-                       codes[((size_t)((g * group + k) / 4) * width + lane) * 4 + k % 4];
+            for (int k = 0; k < group; k++) {
+                const int code = w->format == LQ_INT8 ? codes16[place16(g * group + k, lane, width)]
+                                                      : codes[place8(g * group + k, lane, width)];
+                dot += weight_code(w, block, r, k) * code;
+            }
             y[r] = fmaf((float)dot * scales[g * width + lane], lq_half_to_float(scale[r]), y[r]);
             y[r] = fmaf(-sums[g * width + lane], lq_half_to_float(scale_zero[r]), y[r]);
         }

@@ -206,6 +206,7 @@ static int allocate(lq_runner *r) {
     r->scores = (float *)(memory + offset[5]);
     r->ordered = (float *)(memory + offset[6]);
     r->acts.values = (float *)(memory + offset[7]);
+    r->acts.codes16 = (int16_t *)(memory + offset[7]);
     r->acts.codes = (int8_t *)(memory + offset[7]);
     r->acts.scale = (float *)(memory + offset[8]);
     r->acts.sum = (float *)(memory + offset[9]);

@@ -1,0 +1,171 @@
+// Random models, lengths and schedules through the native engine, built with the address and undefined-behaviour
+// sanitizers. Each round runs the same requests (a) in one go and (b) in random chunks, on another number of threads;
+// the bits must agree, and the fast kernels must agree with the portable ones up to rounding.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "half.h"
+#include "kernels.h"
+
+typedef struct lq_runner lq_runner;
+lq_runner *lq_runner_new(const lq_model *, const lq_kv *, int num_threads, int max_tokens, int max_length, int portable);
+void lq_runner_step(lq_runner *, const lq_step *);
+void lq_runner_free(lq_runner *);
+void lq_pack_int4(const float *, int rows, int cols, int group, uint8_t *);
+void lq_pack_int8(const float *, int rows, int cols, int group, uint8_t *);
+void lq_pack_bf16(const float *, int rows, int cols, int group, uint8_t *);
+
+enum { MAX_TOKENS = 40, REQUESTS = 3, MAX_LENGTH = 70 };
+
+static uint64_t state;
+
+static uint32_t draw(uint32_t below) {  // xorshift64*
+    state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
+    return (uint32_t)((state * 0x2545F4914F6CDD1D) >> 33) % below;
+}
+
+static float noise(void) { return ((float)draw(20001) - 10000) / 10000; }
+
+static float *floats(size_t count, float scale, float offset) {
+    float *x = malloc(count * sizeof *x);
+    for (size_t i = 0; i < count; i++) x[i] = noise() * scale + offset;
+    return x;
+}
+
+static lq_matrix matrix(int format, int group, int rows, int cols, int with_bias, int with_order) {
+    float *weights = floats((size_t)rows * cols, 0.1f, 0);
+    const size_t bytes = format == LQ_BF16 ? (size_t)rows * cols * 2
+                                           : (size_t)rows * cols / (format == LQ_INT4 ? 2 : 1) + (size_t)rows * (cols / group) * 4;
+    uint8_t *data = malloc(bytes);  // exactly as large as promised, so that any read beyond it is found
+    (format == LQ_INT4 ? lq_pack_int4 : format == LQ_INT8 ? lq_pack_int8 : lq_pack_bf16)(weights, rows, cols, group, data);
+    free(weights);
+    int32_t *order = NULL;
+    if (with_order) {
+        order = malloc(sizeof *order * (size_t)cols);
+        for (int i = 0; i < cols; i++) order[i] = i;
+        for (int i = cols - 1; i > 0; i--) {
+            const int j = (int)draw((uint32_t)i + 1), kept = order[i];
+            order[i] = order[j], order[j] = kept;
+        }
+    }
+    return (lq_matrix){format, group, rows, cols, data, with_bias ? floats((size_t)rows, 0.1f, 0) : NULL, order};
+}
+
+static void free_matrix(lq_matrix *m) {
+    free((void *)m->data);
+    free((void *)m->bias);
+    free((void *)m->order);
+}
+
+static lq_model random_model(void) {
+    const int format = (int)draw(3), group = 32 << draw(2), layers = 1 + (int)draw(2);
+    const int head_dim = 16 << draw(3), kv_heads = 1 + (int)draw(2), per_kv = 1 + (int)draw(8);
+    const int hidden = 64 * (1 + (int)draw(3)), ffn = 64 * (1 + (int)draw(5)), vocab = 8 * (1 + (int)draw(30));
+    // The width of the attention's output must hold whole groups too.
+    const int heads = kv_heads * per_kv * (64 / head_dim > 1 ? 64 / head_dim : 1);
+    lq_layer *all = calloc((size_t)layers, sizeof *all);
+    for (int i = 0; i < layers; i++) {
+        const int ordered = draw(4) == 0;
+        all[i].qkv = matrix(format, group, (heads + 2 * kv_heads) * head_dim, hidden, 1, ordered);
+        all[i].out = matrix(format, group, hidden, heads * head_dim, 0, ordered);
+        all[i].gate_up = matrix(format, group, 2 * ffn, hidden, 0, ordered);
+        all[i].down = matrix(format, group, hidden, ffn, 0, 0);
+        all[i].attention_norm = floats((size_t)hidden, 0.1f, 1);
+        all[i].ffn_norm = floats((size_t)hidden, 0.1f, 1);
+    }
+    return (lq_model){layers, hidden, heads,  kv_heads,
+                      head_dim, ffn, vocab, 1e-6f, all, floats((size_t)hidden, 0.1f, 1), matrix(format, group, vocab, hidden, 0, 0)};
+}
+
+static void free_model(lq_model *m) {
+    for (int i = 0; i < m->num_layers; i++) {
+        lq_layer *layer = (lq_layer *)&m->layers[i];
+        free_matrix(&layer->qkv), free_matrix(&layer->out), free_matrix(&layer->gate_up), free_matrix(&layer->down);
+        free((void *)layer->attention_norm), free((void *)layer->ffn_norm);
+    }
+    free((void *)m->layers), free((void *)m->final_norm);
+    free_matrix(&m->head);
+}
+
+// All requests to their ends; `logits` [REQUESTS][vocab] gets the last token's of each.
+static void run(const lq_model *m, const int *lengths, float *const *inputs, int in_chunks, int portable, float *logits) {
+    const int per_request = (MAX_LENGTH + LQ_BLOCK - 1) / LQ_BLOCK, half = m->head_dim / 2;
+    const int num_blocks = per_request * REQUESTS;
+    const size_t halves = (size_t)m->num_layers * num_blocks * m->kv_heads * LQ_BLOCK * m->head_dim;
+    lq_kv kv = {num_blocks, malloc(halves * 2), malloc(halves * 2)};
+    memset(kv.keys, 0xff, halves * 2);  // NaN: what nobody wrote must not count
+    memset(kv.values, 0xff, halves * 2);
+    lq_runner *runner = lq_runner_new(m, &kv, 1 + (int)draw(4), MAX_TOKENS, MAX_LENGTH, portable);
+    int32_t blocks[REQUESTS * 8], done[REQUESTS] = {0};
+    for (int i = 0; i < num_blocks; i++) blocks[i] = (i * 5 + 3) % num_blocks;  // scattered: 5 and 15 blocks share a factor
+    if (num_blocks % 5 == 0)
+        for (int i = 0; i < num_blocks; i++) blocks[i] = num_blocks - 1 - i;
+    for (;;) {
+        int32_t position[MAX_TOKENS], table[MAX_TOKENS], wanted_token[REQUESTS], owner[REQUESTS];
+        int tokens = 0, wanted = 0;
+        float *hidden = malloc(sizeof(float) * MAX_TOKENS * (size_t)m->hidden);
+        for (int r = 0; r < REQUESTS; r++) {
+            int count = lengths[r] - done[r], room = MAX_TOKENS - tokens;
+            if (in_chunks && count > 1) count = 1 + (int)draw((uint32_t)count);
+            if (count > room) count = room;
+            for (int i = 0; i < count; i++, tokens++, done[r]++) {
+                position[tokens] = done[r];
+                table[tokens] = r * per_request;
+                memcpy(hidden + (size_t)tokens * m->hidden, inputs[r] + (size_t)done[r] * m->hidden, sizeof(float) * (size_t)m->hidden);
+            }
+            if (count > 0 && done[r] == lengths[r]) wanted_token[wanted] = tokens - 1, owner[wanted++] = r;
+        }
+        if (!tokens) {
+            free(hidden);
+            break;
+        }
+        float *cosine = malloc(sizeof(float) * (size_t)(tokens * half)), *sine = malloc(sizeof(float) * (size_t)(tokens * half));
+        for (int t = 0; t < tokens; t++)
+            for (int i = 0; i < half; i++) {
+                const float angle = (float)position[t] / powf(10000, (float)i / (float)half);
+                cosine[t * half + i] = cosf(angle), sine[t * half + i] = sinf(angle);
+            }
+        float *out = malloc(sizeof(float) * (size_t)(wanted + 1) * (size_t)m->vocab);
+        lq_step step = {tokens, position, table, blocks, cosine, sine, hidden, wanted, wanted_token, out};
+        lq_runner_step(runner, &step);
+        for (int w = 0; w < wanted; w++)
+            memcpy(logits + (size_t)owner[w] * m->vocab, out + (size_t)w * m->vocab, sizeof(float) * (size_t)m->vocab);
+        free(hidden), free(cosine), free(sine), free(out);
+    }
+    lq_runner_free(runner);
+    free(kv.keys), free(kv.values);
+}
+
+int main(int argc, char **argv) {
+    const int rounds = argc > 1 ? atoi(argv[1]) : 200;
+    for (int round = 0; round < rounds; round++) {
+        state = 0x9E3779B97F4A7C15u * (uint64_t)(round + 1);
+        lq_model m = random_model();
+        int lengths[REQUESTS];
+        float *inputs[REQUESTS], *logits[3];
+        for (int r = 0; r < REQUESTS; r++) {
+            lengths[r] = 1 + (int)draw(MAX_LENGTH);
+            inputs[r] = floats((size_t)lengths[r] * m.hidden, 1, 0);
+        }
+        const size_t count = (size_t)REQUESTS * m.vocab;
+        for (int i = 0; i < 3; i++) {
+            logits[i] = malloc(sizeof(float) * count);
+            run(&m, lengths, inputs, i > 0, i == 2, logits[i]);
+        }
+        double square = 0, difference = 0;
+        for (size_t i = 0; i < count; i++) {
+            if (!isfinite(logits[0][i])) return printf("round %d: a logit is not finite\n", round), 1;
+            square += (double)logits[0][i] * logits[0][i];
+            difference += pow(logits[0][i] - logits[2][i], 2);
+        }
+        if (memcmp(logits[0], logits[1], sizeof(float) * count)) return printf("round %d: chunks change bits\n", round), 1;
+        // Rounding may move an activation to the next of 255 codes; nothing more.
+        if (difference > 1e-3 * square + 1e-12) return printf("round %d: kernels differ by %g\n", round, sqrt(difference / square)), 1;
+        for (int i = 0; i < 3; i++) free(logits[i]);
+        for (int r = 0; r < REQUESTS; r++) free(inputs[r]);
+        free_model(&m);
+    }
+    printf("%d rounds: no memory error, same bits in any chunks, kernels agree\n", rounds);
+}
