@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from langchain_qwen.engine.blocks import BLOCK_SIZE
+from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu import weights as weights_module
 from langchain_qwen.engine.runners.cpu.packing import unpack
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
@@ -93,6 +95,15 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
 
 
 TOKENS = [int(t) for t in np.random.default_rng(0).integers(0, 260, 50)]
+
+
+def test_a_library_of_another_version_is_refused(monkeypatch):
+    class Longer(ctypes.Structure):
+        _fields_ = (*library.KV._fields_, ("more", ctypes.c_int64))
+
+    monkeypatch.setattr(library, "KV", Longer)
+    with pytest.raises(EngineError, match="install the package again"):
+        library.load.__wrapped__()
 
 
 ACTIVATION_STEPS = {"bf16": None, "int8": 8191, "int4": 127}

@@ -7,6 +7,8 @@ import functools
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_void_p
 from pathlib import Path
 
+from langchain_qwen.errors import EngineError
+
 BF16, INT4, INT8 = 0, 1, 2  # enum lq_format
 
 
@@ -88,8 +90,19 @@ def available() -> bool:
 
 @functools.cache
 def load() -> ctypes.CDLL:
-    """Load the library."""
+    """Load the library.
+
+    Raises:
+        EngineError: It was built from other sources than these.
+    """
     library = ctypes.CDLL(str(PATH))
+    try:
+        library.lq_struct_bytes.restype = ctypes.c_size_t
+        fits = library.lq_struct_bytes() == sum(map(ctypes.sizeof, (Model, Layer, KV, Step)))
+    except AttributeError:
+        fits = False
+    if not fits:
+        raise EngineError(f"{PATH} was built from another version of langchain-qwen; install the package again")
     library.lq_runner_new.restype = c_void_p
     library.lq_runner_new.argtypes = [POINTER(Model), POINTER(KV), c_int, c_int, c_int, c_int]
     library.lq_runner_free.restype = None

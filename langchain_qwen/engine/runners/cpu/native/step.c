@@ -250,4 +250,7 @@ EXPORT void lq_runner_products(lq_runner *r, const lq_step *step) {
     lq_threads_run(r->threads, run_products, r);
 }
 
+// What the caller's structs must measure: a library of another version would read beyond them.
+EXPORT size_t lq_struct_bytes(void) { return sizeof(lq_model) + sizeof(lq_layer) + sizeof(lq_kv) + sizeof(lq_step); }
+
 EXPORT const char *lq_best_kernels(void) { return lq_kernels_best()->name; }
