@@ -55,7 +55,8 @@ def plan_output(
         parallel_tool_calls: Whether one answer may hold several calls. Default: where the model decides to call it may
             call several times; a forced call is one call, since small models that must call do not know when to stop.
         strict: Also where the model decides, a call must be of a bound tool and its arguments must fit the schema.
-        response_format: `{"type": "text" | "json_object" | "json_schema", ...}` as in OpenAI's API.
+        response_format: `{"type": "text" | "json_object" | "json_schema", ...}` as in OpenAI's API, or
+            `{"type": "grammar", "grammar": "..."}` for an answer that follows a grammar in llguidance's Lark dialect.
 
     Raises:
         InvalidParameterError: For values that do not exist or contradict each other.
@@ -63,6 +64,8 @@ def plan_output(
     """
     tools = list(tools or ())
     _check_tools(tools)
+    if response_format is not None and response_format.get("type") == "grammar":
+        return _of_grammar(response_format, has_tools=bool(tools))
     forced = _forced_tools(tools, tool_choice)
     schema = _schema_of(response_format)
     if forced and schema is not None:
@@ -81,6 +84,15 @@ def plan_output(
         return OutputPlan(tools, grammar, _instruction(response_format or {}), one_call=bool(tools) and not parallel)
     grammar_of_calls = grammars.text_or_tool_calls(tools, parallel=parallel) if tools and strict else None
     return OutputPlan(tools, grammar_of_calls, one_call=bool(tools) and not parallel)
+
+
+def _of_grammar(response_format: Mapping[str, Any], *, has_tools: bool) -> OutputPlan:
+    grammar = response_format.get("grammar")
+    if not isinstance(grammar, str):
+        raise InvalidParameterError('response_format needs the grammar: {"type": "grammar", "grammar": "start: ..."}')
+    if has_tools:
+        raise InvalidParameterError("a grammar leaves no room for tool calls; drop the tools or the grammar")
+    return OutputPlan(grammar=grammar)
 
 
 def _check_tools(tools: Sequence[Tool]) -> None:
@@ -132,7 +144,7 @@ def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | No
                 return schema
     raise InvalidParameterError(
         'response_format must be {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}, '
-        '{"type": "json_object"} or {"type": "text"}'
+        '{"type": "json_object"}, {"type": "grammar", "grammar": ...} or {"type": "text"}'
     )
 
 

@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "structured_output",
     },
     "init_chat_model": {"errors"},
+    "personas": {"errors", "output", "chat_models"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting"},
 }
 
