@@ -19,8 +19,10 @@ from langchain_qwen.output.schema import literal
 from langchain_qwen.personas.sentences import SENTENCE, count_sentences
 
 # Bounds, so that a small model cannot go on in one line for ever.
-_LINE = r"/[^\s|-][^\r\n]{0,600}/"
-_CELL = r"/[^|\s]([^|\r\n]{0,200}[^|\s])?/"
+_LINE = r"/[^\s-][^\r\n]{0,600}/"
+# The space before the next bar belongs to the cell: a lexer that had to look behind it could not take " |" as one token.
+_CELL = r"/ [^|\s][^|\r\n]{0,200}/"
+_DASHES = r"/ ?:?-{3,12}:? ?/"
 
 
 class _Form(BaseModel):
@@ -99,12 +101,12 @@ class TableForm(_Form):
     def response_format(self) -> dict[str, Any]:
         """A row for each line, with the same number of cells throughout."""
         widths = [len(self.columns)] if self.columns else range(2, 7)
-        lines = ["start: " + " | ".join(f"table_{width}" for width in widths), f"CELL: {_CELL}"]
+        lines = ["start: " + " | ".join(f"table_{width}" for width in widths), f"CELL: {_CELL}", f"DASHES: {_DASHES}"]
         for width in widths:
-            head = literal(_row(self.columns)) if self.columns else f"row_{width}"
-            rule = literal("\n" + _row(["---"] * width))
-            lines.append(f'table_{width}: {head} {rule} ("\\n" row_{width}){{1,{self.max_rows}}}')
-            lines.append(f"row_{width}: " + '"| " ' + ' " | " '.join(["CELL"] * width) + ' " |"')
+            head = literal(f"| {' | '.join(self.columns)} |") if self.columns else f"row_{width}"
+            rule = '"|"' + ' DASHES "|"' * width
+            lines.append(f'table_{width}: {head} "\\n" {rule} ("\\n" row_{width}){{1,{self.max_rows}}}')
+            lines.append(f'row_{width}: "|"' + ' CELL "|"' * width)
         return _grammar(*lines)
 
     def problem(self, text: str) -> str | None:
@@ -204,10 +206,6 @@ class LabelsForm(_Form):
 
 
 Form = Annotated[JsonForm | TableForm | BulletsForm | SentencesForm | LabelsForm, Field(discriminator="kind")]
-
-
-def _row(cells: Any) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _grammar(*lines: str) -> dict[str, Any]:

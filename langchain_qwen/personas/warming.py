@@ -16,5 +16,5 @@ def warm(persona: Persona, model: Runnable[Any, AIMessage], variables: dict[str,
     # One character of a question that no one asks; what comes before it is what all prompts share.
     prompt = persona.replace(language=None).messages({"input": ".", **variables})
     model.invoke(prompt, max_tokens=1)
-    usage: dict[str, Any] = model.invoke(prompt, max_tokens=1).usage_metadata or {}
-    return int(usage.get("input_token_details", {}).get("cache_read", 0))
+    usage = model.invoke(prompt, max_tokens=1).usage_metadata
+    return usage["input_token_details"].get("cache_read", 0) if usage else 0
