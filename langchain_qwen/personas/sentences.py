@@ -45,4 +45,4 @@ def split_sentences(text: str) -> list[str]:
         sentences.append(text[start : end.end()].strip())
         start = end.end()
     sentences.append(text[start:].strip())
-    return [sentence for sentence in sentences if any(char.isalnum() for char in sentence)]
+    return [sentence for sentence in sentences if re.search(_LETTER, sentence)]
