@@ -1,6 +1,7 @@
 """Who the model is, how it answers, and in which language."""
 
-from langchain_qwen.personas.chain import PersonaChain, holds
+from langchain_qwen.personas.chain import PersonaChain
+from langchain_qwen.personas.checking import Checks, holds
 from langchain_qwen.personas.detection import Detection, detect
 from langchain_qwen.personas.files import load_persona, load_personas
 from langchain_qwen.personas.formats import BulletsForm, Form, JsonForm, LabelsForm, SentencesForm, TableForm
@@ -10,6 +11,7 @@ from langchain_qwen.personas.persona import Example, Persona
 
 __all__ = [
     "BulletsForm",
+    "Checks",
     "Detection",
     "Example",
     "Form",

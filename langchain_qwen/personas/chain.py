@@ -12,11 +12,10 @@ from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, 
 from pydantic import ConfigDict
 
 from langchain_qwen.chat_models import ChatQwen
-from langchain_qwen.errors import InvalidParameterError, OutputFormatError, OutputTruncatedError
+from langchain_qwen.errors import InvalidParameterError
+from langchain_qwen.personas.checking import Checks
 from langchain_qwen.personas.composing import answer_language, conversation_of, warn_if_weak
-from langchain_qwen.personas.detection import Detection, detect
 from langchain_qwen.personas.fitting import messages_that_fit
-from langchain_qwen.personas.languages import Language
 from langchain_qwen.personas.persona import Persona, PersonaInput
 
 
@@ -24,59 +23,15 @@ from langchain_qwen.personas.persona import Persona, PersonaInput
 class _Call:
     """What one answer needs."""
 
-    persona: Persona
     messages: list[BaseMessage]
-    language: Language | None
     arguments: dict[str, Any]
+    checks: Checks
     enforced: bool
 
     @property
     def may_ask_again(self) -> bool:
         """Whether the answer has to be seen whole before it can be shown."""
-        form = self.persona.output is not None and not self.enforced
-        return form or (self.persona.retry_language and self.language is not None)
-
-    def correction(self, answer: AIMessage) -> str | None:
-        """What to say to get a better answer; None for a good one."""
-        if problem := self._broken_form(answer):
-            return f"That was not in the required form: {problem}. {self.persona.output.instruction()}"  # type: ignore[union-attr]
-        if self.persona.retry_language and self.language and not self._language_held(answer):
-            return self.language.answer
-        return None
-
-    def check(self, answer: AIMessage) -> AIMessageChunk:
-        """An empty message with the verdict.
-
-        Raises:
-            OutputTruncatedError: When `max_tokens` broke the form.
-            OutputFormatError: When the model did.
-        """
-        if problem := self._broken_form(answer):
-            if answer.response_metadata.get("finish_reason") == "length":
-                raise OutputTruncatedError(
-                    f"max_tokens ended the answer of persona {self.persona.name!r} before its form was complete "
-                    f"({problem}); raise max_tokens, or ask for less in the persona's output"
-                )
-            raise OutputFormatError(f"the answer of persona {self.persona.name!r} broke its form: {problem}")
-        verdict: dict[str, Any] = {"name": self.persona.name}
-        if self.language is not None:
-            verdict["language"] = self.language.code
-            verdict["language_held"] = self._language_held(answer)
-        return AIMessageChunk(content="", response_metadata={"persona": verdict})
-
-    def _broken_form(self, answer: AIMessage) -> str | None:
-        if self.persona.output is None or answer.tool_calls:
-            return None
-        return self.persona.output.problem(answer.text)
-
-    def _language_held(self, answer: AIMessage) -> bool:
-        return self.language is None or holds(answer.text, self.language.code)
-
-
-def holds(text: str, code: str) -> bool:
-    """Whether a text is in a language, as far as can be told: one that cannot be told counts as right."""
-    found: Detection = detect(text, at_least=0.6)
-    return found.code in (None, code)
+        return self.checks.looks_at_language or (self.checks.persona.output is not None and not self.enforced)
 
 
 class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
@@ -131,7 +86,7 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
     def _invoke(self, value: PersonaInput, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> AIMessage:  # noqa: ARG002
         call = self._prepare(value, config, kwargs)
         answer = self.model.invoke(call.messages, config, **call.arguments)
-        if correction := call.correction(answer):
+        if correction := call.checks.correction(answer):
             again = [*call.messages, answer, HumanMessage(correction)]
             answer = self.model.invoke(again, config, **call.arguments)
         return _with_verdict(answer, call)
@@ -139,7 +94,7 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
     async def _ainvoke(self, value: PersonaInput, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> AIMessage:  # noqa: ARG002
         call = await asyncio.to_thread(self._prepare, value, config, kwargs)
         answer = await self.model.ainvoke(call.messages, config, **call.arguments)
-        if correction := call.correction(answer):
+        if correction := call.checks.correction(answer):
             again = [*call.messages, answer, HumanMessage(correction)]
             answer = await self.model.ainvoke(again, config, **call.arguments)
         return _with_verdict(answer, call)
@@ -156,7 +111,7 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
         for chunk in self.model.stream(call.messages, config, **call.arguments):
             whole += chunk
             yield chunk
-        yield call.check(whole)
+        yield AIMessageChunk(content="", response_metadata=call.checks.verdict(whole))
 
     async def _astream(
         self, inputs: AsyncIterator[PersonaInput], run_manager: Any, config: RunnableConfig, **kwargs: Any
@@ -170,7 +125,7 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
         async for chunk in self.model.astream(call.messages, config, **call.arguments):
             whole += chunk
             yield chunk
-        yield call.check(whole)
+        yield AIMessageChunk(content="", response_metadata=call.checks.verdict(whole))
 
     def _prepare(self, value: PersonaInput, config: RunnableConfig, kwargs: dict[str, Any]) -> _Call:
         persona = self.persona.effective(config)
@@ -189,7 +144,7 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
         messages = messages_that_fit(persona, value, model, {**given, **arguments})
         language = answer_language(persona, conversation_of(value)[0])
         warn_if_weak(language)
-        return _Call(persona, messages, language, arguments, enforced)
+        return _Call(messages, arguments, Checks(persona, language), enforced)
 
 
 def _unwrapped(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], dict[str, Any]]:
@@ -202,8 +157,8 @@ def _unwrapped(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], dict[str,
 
 
 def _with_verdict(answer: AIMessage, call: _Call) -> AIMessage:
-    verdict = call.check(answer).response_metadata
-    return answer.model_copy(update={"response_metadata": {**answer.response_metadata, **verdict}})
+    metadata = {**answer.response_metadata, **call.checks.verdict(answer)}
+    return answer.model_copy(update={"response_metadata": metadata})
 
 
 def _as_chunk(answer: AIMessage) -> AIMessageChunk:

@@ -21,7 +21,7 @@ from langchain_qwen.personas.sentences import SENTENCE, count_sentences
 # Bounds, so that a small model cannot go on in one line for ever.
 _BREAKS = r"\x00-\x1F\x7F-\x9F\x{2028}\x{2029}"  # what ends a line anywhere, and other controls
 _LINE = rf"/[^\s{_BREAKS}-][^{_BREAKS}]{{0,600}}/"
-# The space before the next bar belongs to the cell: a lexer that had to look behind it could not take " |" as one token.
+# The space before the next bar belongs to the cell: else the lexer could not take " |" as one token.
 _CELL = rf"/ [^|\s{_BREAKS}][^|{_BREAKS}]{{0,200}}/"
 _DASHES = r"/ ?:?-{3,12}:? ?/"
 

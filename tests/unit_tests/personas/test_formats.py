@@ -107,7 +107,25 @@ def test_sentences(text, sentences):
     assert count_sentences(text) == len(sentences)
 
 
-PIECES = ["Dr. ", "A", "W. ", "e.g. ", "3.", "14", ". ", "! ", "。", "word", " ", "George ", "1. ", ".) ", "?", "\n", '"']
+PIECES = [
+    "Dr. ",
+    "A",
+    "W. ",
+    "e.g. ",
+    "3.",
+    "14",
+    ". ",
+    "! ",
+    "。",
+    "word",
+    " ",
+    "George ",
+    "1. ",
+    ".) ",
+    "?",
+    "\n",
+    '"',
+]
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.integers(1, 4))
@@ -116,5 +134,3 @@ def test_the_grammar_never_lets_more_sentences_through(tokenizer, text, limit):
     form = SentencesForm(at_most=limit)
     if takes(tokenizer, form, text):
         assert count_sentences(text) <= limit
-
-

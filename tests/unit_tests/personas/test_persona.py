@@ -14,9 +14,7 @@ from langchain_qwen.personas import Example, LabelsForm, Persona, builtin, built
 from langchain_qwen.personas.composing import without_persona
 
 CAT = Persona(name="cat", instructions="You are a cat.", language=None)
-DOG = Persona(
-    name="dog", instructions="You are a dog.", examples=[Example(user="Hi", assistant="Woof")], language=None
-)
+DOG = Persona(name="dog", instructions="You are a dog.", examples=[Example(user="Hi", assistant="Woof")], language=None)
 
 
 def plain(messages):
@@ -62,7 +60,7 @@ class TestDefinition:
     def test_everything_is_rendered(self):
         persona = Persona(
             name="guide",
-            instructions="You show people {city}. Write places as {{place}}, and JSON as {\"a\": 1}.",
+            instructions='You show people {city}. Write places as {{place}}, and JSON as {"a": 1}.',
             tone="merry",
             audience="visitors of {city}",
             refusals=["talk about {rival}"],
