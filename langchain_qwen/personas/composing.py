@@ -69,18 +69,41 @@ def compose(
     messages += conversation
     language = answer_language(persona, conversation)
     if language is not None and _has_to_be_asked_for(persona, language, messages):
-        messages.append(SystemMessage(language.answer, additional_kwargs=mark))
+        _ask_for(language, messages, mark)
     return messages
+
+
+def _ask_for(language: Language, messages: list[BaseMessage], mark: dict[str, str]) -> None:
+    """Add the request to the user's latest message, where small models heed it most.
+
+    What comes after that message, as results of tools do, would drown it: there it is said once more.
+    """
+    latest = max((place for place, message in enumerate(messages) if isinstance(message, HumanMessage)), default=None)
+    if latest is not None:
+        message = messages[latest]
+        content = message.content
+        messages[latest] = message.model_copy(
+            update={
+                "content": f"{content}\n\n{language.answer}"
+                if isinstance(content, str)
+                else [*content, {"type": "text", "text": f"\n\n{language.answer}"}],
+                "additional_kwargs": {**message.additional_kwargs, **mark, "own": content},
+            }
+        )
+    if latest != len(messages) - 1:
+        messages.append(SystemMessage(language.answer, additional_kwargs=mark))
 
 
 def without_persona(conversation: Sequence[BaseMessage]) -> list[BaseMessage]:
     """The conversation as it was before a persona was put on it."""
     messages: list[BaseMessage] = []
     for message in conversation:
-        if MARK not in message.additional_kwargs:
+        kwargs = message.additional_kwargs
+        if MARK not in kwargs:
             messages.append(message)
-        elif own := message.additional_kwargs.get("own"):
-            messages.append(SystemMessage(own))
+        elif own := kwargs.get("own"):
+            rest = {name: value for name, value in kwargs.items() if name not in (MARK, "own")}
+            messages.append(message.model_copy(update={"content": own, "additional_kwargs": rest}))
     return messages
 
 

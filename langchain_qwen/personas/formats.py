@@ -18,10 +18,10 @@ from langchain_qwen.output.grammars import json_schema as json_grammar
 from langchain_qwen.output.schema import literal
 from langchain_qwen.personas.sentences import SENTENCE, count_sentences
 
-# Bounds, so that a small model cannot go on in one line for ever.
 _BREAKS = r"\x00-\x1F\x7F-\x9F\x{2028}\x{2029}"  # what ends a line anywhere, and other controls
-_LINE = rf"/[^\s{_BREAKS}-][^{_BREAKS}]{{0,600}}/"
-# The space before the next bar belongs to the cell: else the lexer could not take " |" as one token.
+_LINE = rf"/[^\s{_BREAKS}-][^{_BREAKS}]*/"
+# Bounded, so that a small model comes to the end of a cell. The space before the next bar belongs to the cell: else the
+# lexer could not take " |" as one token.
 _CELL = rf"/ [^|\s{_BREAKS}][^|{_BREAKS}]{{0,200}}/"
 _DASHES = r"/ ?:?-{3,12}:? ?/"
 
@@ -171,8 +171,8 @@ class SentencesForm(_Form):
 
     def response_format(self) -> dict[str, Any]:
         """After the last sentence nothing but the end may follow."""
-        more = rf"([ \n]?{SENTENCE}){{0,{self.at_most - 1}}}" if self.at_most > 1 else ""
-        return _grammar(f"start: /{SENTENCE}{more}/")
+        more = f"NEXT{{0,{self.at_most - 1}}}" if self.at_most > 1 else ""
+        return _grammar(f"start: FIRST {more}", f"FIRST: /{SENTENCE}/", f"NEXT: /[ \\n]?{SENTENCE}/")
 
     def problem(self, text: str) -> str | None:
         """Too many, or none."""

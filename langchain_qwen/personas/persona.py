@@ -172,8 +172,8 @@ class Persona(RunnableSerializable[PersonaInput, PromptValue]):
 
         The rule: the persona's system message comes first. A system message that the conversation begins with is added
         to its text; one of another persona is replaced, and so are that one's examples. The examples follow as turns,
-        then the conversation. Where a language has to be asked for, a system message at the end does so; thus the
-        beginning of the prompt stays the same and comes from the engine's cache.
+        then the conversation. Where a language has to be asked for, the user's latest message gets one more sentence;
+        thus the beginning of the prompt stays the same and comes from the engine's cache.
 
         Args:
             value: A string, messages, a prompt value, or a dict with `input` or `messages` and values for variables.

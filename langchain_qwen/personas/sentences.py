@@ -20,10 +20,10 @@ _LETTER = rf"[^{_SPACED}{_ALWAYS}\s]"
 # For llguidance, whose patterns have neither look-around nor lazy quantifiers. What it takes for n sentences counts
 # as n or fewer below.
 SENTENCE = (
-    rf"(?:{_SHORT}\. |[0-9]{{1,2}}\. |(?:{_CAPITAL}\. ){{1,4}})?"
+    rf"(?:{_SHORT}\. |[0-9]{{1,2}}\. |(?:{_CAPITAL}\. )+)?"
     rf"(?:[^{_SPACED}{_ALWAYS}\r\n]"  # anything within a sentence
     rf"|[{_SPACED}]+[{_CLOSING}]*[^{_SPACED}{_ALWAYS}{_CLOSING}\s]"  # 3.14, example.org
-    rf"|[ (]{_SHORT}\. |{_CAPITAL}{_LETTER}{{0,20}}(?: {_CAPITAL}\.){{1,3}} )*"
+    rf"|[ (]{_SHORT}\. |{_CAPITAL}{_LETTER}*(?: {_CAPITAL}\.)+ )*"
     rf"{_LETTER}(?:[{_SPACED}]+|[{_ALWAYS}]+)[{_CLOSING}]*"
 )
 

@@ -7,11 +7,11 @@ import warnings
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_qwen.errors import PersonaError
 from langchain_qwen.personas import Persona, WeakLanguageWarning, detect, holds, language_of, languages
-from langchain_qwen.personas.composing import answer_language, warn_if_weak
+from langchain_qwen.personas.composing import answer_language, warn_if_weak, without_persona
 from langchain_qwen.personas.detection import BY_SCRIPT, main_script
 from langchain_qwen.personas.languages import question_language, requested, wanted_language
 
@@ -128,10 +128,23 @@ class TestRule:
     )
     def test_a_last_word_where_they_differ(self, chat):
         last = ANYONE.messages(chat)[-1]
-        assert (last.type, last.text) == ("system", languages()["de"].answer)
+        assert (last.type, last.text) == ("human", f"{chat[-1].text}\n\n{languages()['de'].answer}")
+
+    def test_after_results_of_tools_it_is_said_again(self):
+        call = {"name": "look", "args": {}, "id": "1"}
+        chat = [
+            HumanMessage([{"type": "text", "text": "Wer hat die Mühle gebaut?"}], id="7"),
+            AIMessage("", tool_calls=[call]),
+            ToolMessage("Anna Keller built it", tool_call_id="1"),
+        ]
+        worn = ANYONE.messages(chat)
+        assert [m.type for m in worn] == ["system", "human", "ai", "tool", "system"]
+        assert worn[1].text.endswith(languages()["de"].answer)
+        assert worn[-1].text == languages()["de"].answer
+        assert without_persona(worn) == chat
 
     def test_a_forced_language_is_always_asked_for(self):
-        assert ANYONE.replace(language="en").messages("Hello")[-1].text == languages()["en"].answer
+        assert ANYONE.replace(language="en").messages("Hello")[-1].text == f"Hello\n\n{languages()['en'].answer}"
 
     def test_no_rule(self):
         assert len(ANYONE.replace(language=None).messages("Wer hat die Mühle gebaut?")) == 2
