@@ -173,7 +173,8 @@ class TestSummarize:
 
     def test_on_a_window(self, qwen):
         """Real counts: no piece overflows the window of 2048 tokens."""
-        result = summarize(qwen.model_copy(update={"max_tokens": 6}), bullets=1).invoke("The mill stands by the river. " * 160)
+        model = qwen.model_copy(update={"max_tokens": 6})
+        result = summarize(model, bullets=1).invoke("The mill stands by the river. " * 160)
         assert result.pieces > 1
 
     def test_mistakes(self):
