@@ -162,5 +162,5 @@ def _with_verdict(answer: AIMessage, call: _Call) -> AIMessage:
 
 
 def _as_chunk(answer: AIMessage) -> AIMessageChunk:
-    fields = answer.model_dump(exclude={"type", "tool_call_chunks"})
+    fields = answer.model_dump(exclude={"type", "tool_call_chunks", "chunk_position"})
     return AIMessageChunk(**fields, chunk_position="last")

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "init_chat_model": {"errors"},
     "personas": {"errors", "output", "chat_models"},
     "middleware": {"errors", "chat_models", "personas"},
-    "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting"},
+    "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas"},
 }
 
 
