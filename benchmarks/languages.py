@@ -105,15 +105,24 @@ def main() -> None:
     print_environment()
     rows = read_rows(options.data / "xquad.jsonl")
     # One question in all languages, then the next.
-    order = list(dict.fromkeys(row["question_id"] for row in rows))
-    rows.sort(key=lambda row: order.index(row["question_id"]))
+    given = list(dict.fromkeys(row["question_id"] for row in rows))
+    rows.sort(key=lambda row: given.index(row["question_id"]))
     rows = rows[: options.limit]
-    results: dict[str, list[Result]] = {}
+    questions = list(dict.fromkeys(row["question_id"] for row in rows))
+    places = {q: [n for n, row in enumerate(rows) if row["question_id"] == q] for q in questions}
     with ChatQwen(
         model=options.model, precision=options.precision, temperature=0, max_tokens=options.max_tokens
     ) as model:
-        for name, jobs in jobs_of(rows).items():
-            results[name] = run_all(name, partial(answer, model=model), jobs, at_once=options.concurrency)
+        jobs = jobs_of(rows)
+        # All parts of a question together, so that its passages come from the engine's cache.
+        order = [(question, name, n) for question in questions for name in jobs for n in places[question]]
+        answers = run_all(
+            "all parts",
+            partial(answer, model=model),
+            [jobs[name][n] for _, name, n in order],
+            at_once=options.concurrency,
+        )
+        results = {name: [a for a, (_, part, _) in zip(answers, order, strict=True) if part == name] for name in jobs}
     for name, given in results.items():
         for result in given:
             if result.answered not in (None, result.wanted):

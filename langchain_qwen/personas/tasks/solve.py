@@ -10,7 +10,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable
 
 from langchain_qwen.personas.formats import SentencesForm
-from langchain_qwen.personas.persona import Persona
+from langchain_qwen.personas.library import builtin
 from langchain_qwen.personas.tasks.steps import Ask, Result, Steps, task
 
 _ASKED = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -36,7 +36,7 @@ class Solution(Result):
 
 def solve(model: Runnable[Any, Any]) -> Runnable[str, Solution]:
     """Solve a problem step by step and read the final answer off; where it is not marked, the model is asked for it."""
-    persona = Persona(name="solver", instructions="You are a helpful assistant who solves problems step by step.")
+    persona = builtin("assistant")
     chain = persona.with_model(model)
     short = persona.replace(output=SentencesForm(at_most=1)).with_model(model)
 

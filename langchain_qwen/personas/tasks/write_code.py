@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable
 
-from langchain_qwen.personas.persona import Persona
+from langchain_qwen.personas.library import builtin
 from langchain_qwen.personas.tasks.steps import Ask, Result, Steps, task
 
 _BLOCK = re.compile(r"```[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
@@ -41,12 +41,9 @@ def write_code(model: Runnable[Any, Any], language: str = "python") -> Runnable[
         model: A chat model.
         language: The programming language.
     """
-    persona = Persona(
-        name="programmer",
-        instructions=f"You are an expert programmer. Answer with complete, working {language} code in one code block.",
-        language=None,
-    )
-    chain = persona.with_model(model)
+    assistant = builtin("assistant")
+    form = f"Answer with complete, working {language} code in one code block."
+    chain = assistant.replace(instructions=f"{assistant.instructions} {form}", language=None).with_model(model)
 
     def steps(asked: str) -> Steps[Code]:
         (answer,) = yield Ask(chain, [asked])
