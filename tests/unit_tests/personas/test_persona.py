@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 from langchain_qwen.errors import InvalidMessagesError, PersonaError
 from langchain_qwen.personas import Example, LabelsForm, Persona, builtin, builtins
 from langchain_qwen.personas.composing import without_persona
+from langchain_qwen.personas.gallery import gallery
 
 CAT = Persona(name="cat", instructions="You are a cat.", language=None)
 DOG = Persona(name="dog", instructions="You are a dog.", examples=[Example(user="Hi", assistant="Woof")], language=None)
@@ -177,6 +180,11 @@ class TestOverrides:
     def test_mistakes(self, other):
         with pytest.raises(PersonaError):
             CAT.invoke("Hello", {"configurable": {"persona": other}})
+
+
+def test_the_gallery_is_up_to_date():
+    page = Path(__file__).parents[3] / "docs" / "personas.md"
+    assert page.read_text(encoding="utf-8") == gallery(), "python -m langchain_qwen.personas.gallery > docs/personas.md"
 
 
 def test_builtins_have_what_the_gallery_shows():
