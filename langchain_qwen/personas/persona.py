@@ -230,12 +230,13 @@ class Persona(RunnableSerializable[PersonaInput, PromptValue]):
     def warm(self, model: ChatQwen, **variables: str) -> int:
         """Compute the beginning that all prompts of this persona share, so that the first answer starts sooner.
 
-        Returns:
-            How many tokens of it the model holds now.
-        """
-        from langchain_qwen.personas.warming import warm
+        It is also kept on the disk, from where later processes read it; see `ChatQwen.warm`.
 
-        return warm(self, model, variables)
+        Returns:
+            How many tokens of it are ready.
+        """
+        beginning = self.replace(language=None).messages({"messages": [], **variables})
+        return model.warm(beginning)
 
     def _check_variables(self, given: Mapping[str, str]) -> None:
         if unknown := sorted(given.keys() - self.variables.keys()):

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "_version": set(),
     "checkpoints": {"errors"},
     "prompting": {"errors"},
-    "engine": {"errors", "checkpoints"},
+    "engine": {"errors", "checkpoints", "_version"},
     "output": {"errors", "engine"},
     "parameters": {"errors", "engine"},
     "structured_output": {"errors", "chat_models"},  # the latter for its type only
