@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, Field
 
+from langchain_qwen import ChatQwen
 from langchain_qwen.personas import BulletsForm, LabelsForm, SentencesForm, TableForm, builtin, detect
 from langchain_qwen.personas.tasks import classify, extract, solve, summarize, translate, write_code
 
@@ -58,13 +59,17 @@ def test_examples_shape_the_answer(model):
     )
 
 
-def test_a_warm_persona_starts_from_the_cache(model):
+def test_a_warm_persona_starts_from_the_cache_and_from_the_disk(model, tmp_path, monkeypatch):
     persona = builtin("support_agent").partial(company="Harburg Mill Ltd")
-    held = persona.warm(model)
-    answer = (persona | model).invoke("My bread is late.", max_tokens=4)
-    cached = answer.usage_metadata["input_token_details"]["cache_read"]
-    assert held > 100
-    assert cached >= held - 16
+    expected = (persona | model).invoke("My bread is late.", max_tokens=12)
+    with monkeypatch.context() as patch, ChatQwen(**{**model.model_dump(), "kv_cache_bytes": 2**26}) as other:
+        other.load()  # an engine of its own
+        patch.setattr("langchain_qwen.chat_models.cache_root", lambda: tmp_path)
+        held = persona.warm(model)
+        assert persona.warm(other) == held > 100
+        answer = (persona | other).invoke("My bread is late.", max_tokens=12)
+    assert answer.text == expected.text
+    assert answer.usage_metadata["input_token_details"]["cache_read"] >= held
 
 
 def test_tasks(model):

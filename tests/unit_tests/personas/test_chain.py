@@ -207,7 +207,8 @@ class TestFitting:
                 assert qwen.get_num_tokens_from_messages(persona.messages("Well?")) + max_tokens > window
         assert self.shown(qwen, max_tokens=1)[0] > self.shown(qwen, max_tokens=1500)[0]
 
-    def test_warm(self, qwen):
+    def test_warm(self, qwen, tmp_path, monkeypatch):
+        monkeypatch.setattr("langchain_qwen.chat_models.cache_root", lambda: tmp_path)
         persona = ANYONE.replace(instructions="You are the keeper of a lighthouse on a rock in the sea. " * 3)
         held = persona.warm(qwen)
         prompt = persona.messages("A question of someone")
@@ -216,6 +217,7 @@ class TestFitting:
         assert first.usage_metadata["input_token_details"]["cache_read"] >= 16
         shared = qwen.get_num_tokens_from_messages([prompt[0]])
         assert shared - held <= 16 + 8
+        assert len(list((tmp_path / "prefixes").iterdir())) == 1
 
 
 def test_chat_turns_keep_their_own_system_message():
