@@ -221,6 +221,13 @@ class Persona(RunnableSerializable[PersonaInput, PromptValue]):
             return PersonaChain(persona=self, model=other)
         return super().__or__(other)
 
+    def pipe(self, *others: Any, name: str | None = None) -> Any:
+        """As `|`, one after the other."""
+        if others and is_chat_model(others[0]):
+            chain = self.with_model(others[0])
+            return chain.pipe(*others[1:], name=name) if len(others) > 1 else chain
+        return super().pipe(*others, name=name)
+
     def with_model(self, model: Runnable[Any, Any]) -> PersonaChain:
         """The same as `persona | model`, typed."""
         from langchain_qwen.personas.chain import PersonaChain

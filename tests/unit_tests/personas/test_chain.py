@@ -172,6 +172,8 @@ class TestRunnable:
     def test_bound_models(self):
         assert isinstance(ANYONE | scripted("a").bind(stop=["x"]), PersonaChain)
         assert isinstance(ANYONE.with_model(scripted("a")), PersonaChain)
+        assert isinstance(ANYONE.pipe(scripted("a")), PersonaChain)
+        assert YES_NO.pipe(scripted("Well, yes", "no"), StrOutputParser()).invoke("Well?") == "no"
         assert not isinstance(ANYONE | RunnableLambda(lambda x: x), PersonaChain)
 
     def test_overridden_in_one_call(self):
