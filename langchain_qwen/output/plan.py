@@ -56,7 +56,7 @@ def plan_output(
             call several times; a forced call is one call, since small models that must call do not know when to stop.
         strict: Also where the model decides, a call must be of a bound tool and its arguments must fit the schema.
         response_format: `{"type": "text" | "json_object" | "json_schema", ...}` as in OpenAI's API, or
-            `{"type": "grammar", "grammar": "..."}` for an answer that follows a grammar in llguidance's Lark dialect.
+            `{"type": "grammar", "grammar": ...}` with a grammar in llguidance's Lark dialect.
 
     Raises:
         InvalidParameterError: For values that do not exist or contradict each other.
@@ -64,9 +64,9 @@ def plan_output(
     """
     tools = list(tools or ())
     _check_tools(tools)
-    if response_format is not None and response_format.get("type") == "grammar":
-        return _of_grammar(response_format, has_tools=bool(tools))
     forced = _forced_tools(tools, tool_choice)
+    if response_format is not None and response_format.get("type") == "grammar":
+        return OutputPlan(grammar=_grammar_of(response_format, tools))
     schema = _schema_of(response_format)
     if forced and schema is not None:
         raise InvalidParameterError("tool_choice forces a tool call, which contradicts response_format; drop one")
@@ -84,15 +84,6 @@ def plan_output(
         return OutputPlan(tools, grammar, _instruction(response_format or {}), one_call=bool(tools) and not parallel)
     grammar_of_calls = grammars.text_or_tool_calls(tools, parallel=parallel) if tools and strict else None
     return OutputPlan(tools, grammar_of_calls, one_call=bool(tools) and not parallel)
-
-
-def _of_grammar(response_format: Mapping[str, Any], *, has_tools: bool) -> OutputPlan:
-    grammar = response_format.get("grammar")
-    if not isinstance(grammar, str):
-        raise InvalidParameterError('response_format needs the grammar: {"type": "grammar", "grammar": "start: ..."}')
-    if has_tools:
-        raise InvalidParameterError("a grammar leaves no room for tool calls; drop the tools or the grammar")
-    return OutputPlan(grammar=grammar)
 
 
 def _check_tools(tools: Sequence[Tool]) -> None:
@@ -146,6 +137,15 @@ def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | No
         'response_format must be {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}, '
         '{"type": "json_object"}, {"type": "grammar", "grammar": ...} or {"type": "text"}'
     )
+
+
+def _grammar_of(response_format: Mapping[str, Any], tools: Sequence[Tool]) -> str:
+    grammar = response_format.get("grammar")
+    if not isinstance(grammar, str):
+        raise InvalidParameterError('response_format {"type": "grammar"} needs "grammar": a text in Lark')
+    if tools:
+        raise InvalidParameterError("a grammar for the whole answer contradicts tools; drop one")
+    return grammar
 
 
 def _instruction(response_format: Mapping[str, Any]) -> str | None:
