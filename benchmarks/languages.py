@@ -23,6 +23,7 @@ from langchain_qwen import ChatQwen
 from langchain_qwen.personas import Persona
 
 INSTRUCTIONS = "You are a helpful assistant. Answer the question from the text, in one full sentence."
+PARTS = ("auto", "auto_mixed", "forced", "plain", "plain_mixed")
 READER = Persona(name="reader", instructions=INSTRUCTIONS, retry_language=True)
 
 
@@ -68,7 +69,7 @@ def jobs_of(rows: Sequence[Row]) -> dict[str, list[Job]]:
     """The jobs of each part."""
     languages = list(dict.fromkeys(row["lang"] for row in rows))
     passages = {(row["question_id"], row["lang"]): row["context"] for row in rows}
-    jobs: dict[str, list[Job]] = {name: [] for name in ("auto", "auto_mixed", "forced", "plain", "plain_mixed")}
+    jobs: dict[str, list[Job]] = {name: [] for name in PARTS}
     for row in rows:
         asked, following = row["lang"], languages[(languages.index(row["lang"]) + 1) % len(languages)]
         own = f"{row['context']}\n\n{row['question']}"
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only so many rows, taken evenly over the languages")
     parser.add_argument("--max-tokens", type=int, default=96, help="the longest answer")
     parser.add_argument("--concurrency", type=int, default=4, help="requests at the same time")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="only these")
     options = parser.parse_args()
     print_environment()
     rows = read_rows(options.data / "xquad.jsonl")
@@ -113,7 +115,7 @@ def main() -> None:
     with ChatQwen(
         model=options.model, precision=options.precision, temperature=0, max_tokens=options.max_tokens
     ) as model:
-        jobs = jobs_of(rows)
+        jobs = {name: jobs for name, jobs in jobs_of(rows).items() if name in options.parts}
         # All parts of a question together, so that its passages come from the engine's cache.
         order = [(question, name, n) for question in questions for name in jobs for n in places[question]]
         answers = run_all(
