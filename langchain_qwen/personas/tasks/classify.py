@@ -44,7 +44,8 @@ def classify(
     chain = persona.with_model(model)
 
     def steps(text: str) -> Steps[Classification]:
-        (answer,) = yield Ask(chain, [text])
+        # Asked again behind the text, which small models heed most.
+        (answer,) = yield Ask(chain, [f"Text: {text}\n\nWhich label fits this text: {', '.join(labels)}?"])
         return Classification(label=answer.text.strip())
 
     return task("classify", steps)
