@@ -72,18 +72,33 @@ def test_a_warm_persona_starts_from_the_cache_and_from_the_disk(model, tmp_path,
     assert answer.usage_metadata["input_token_details"]["cache_read"] >= held
 
 
-def test_tasks(model):
+def test_extract(model):
     class Mill(BaseModel):
         year_built: int = Field(description="when it was built")
         builder: str
 
     assert extract(model, Mill).invoke(MILL) == Mill(year_built=1742, builder="Anna Keller")
-    moods = classify(model, {"happy": "the customer is content", "angry": "the customer complains"})
-    assert moods.invoke("This is the worst bread I ever had!").label == "angry"
+
+
+def test_classify(model):
+    subjects = classify(model, ["cooking", "history", "football"])
+    texts = [MILL, "Boil the potatoes in salted water for 20 minutes, then mash them with butter."]
+    labels = [result.label for result in subjects.batch(texts)]
+    assert labels[1] == "cooking"
+    assert labels[0] in ("cooking", "history", "football")
+
+
+def test_write_code(model):
     code = write_code(model).invoke("A function `double(x)` that returns twice x.")
     assert code.problem is None
     assert "def double" in code.code
+
+
+def test_solve(model):
     assert solve(model).invoke("A loaf costs 3 euros. What do 4 loaves cost?").number == 12
+
+
+def test_translate(model):
     translation = translate(model, "French").invoke("The museum is open today.")
     assert (translation.source, translation.target, translation.held) == ("en", "fr", True)
 
