@@ -3,7 +3,8 @@
     QwenError
     ├── ConfigurationError            a setting is wrong (also a ValueError)
     │   ├── UnknownParameterError     no such parameter; names the nearest one
-    │   └── InvalidParameterError     a value out of range, or two that contradict each other
+    │   ├── InvalidParameterError     a value out of range, or two that contradict each other
+    │   └── PersonaError              a persona's definition, file or variables are wrong
     ├── MissingDependencyError        an extra is not installed (also an ImportError)
     ├── CheckpointError               the weights cannot be used
     │   ├── ModelNotFoundError        no such folder, alias or hub id in reach
@@ -21,7 +22,8 @@
     │   ├── EngineClosedError         used after close()
     │   ├── OutOfMemoryError          weights or KV memory do not fit (also a MemoryError)
     │   └── GenerationTimeoutError    the call's `timeout` passed
-    └── OutputTruncatedError          constrained output was cut by max_tokens
+    ├── OutputTruncatedError          constrained output was cut by max_tokens
+    └── OutputFormatError             an answer does not keep to the promised form
 
 Where langchain-core has an error for the same thing, ours inherits from it too, so that generic code
 (for instance LangChain's SummarizationMiddleware, which recovers from an overflow) keeps working.
@@ -46,6 +48,10 @@ class UnknownParameterError(ConfigurationError):
 
 class InvalidParameterError(ConfigurationError):
     """A parameter value out of its range, or values that contradict each other."""
+
+
+class PersonaError(ConfigurationError):
+    """A persona's definition, its file, or the variables given to it are wrong."""
 
 
 class MissingDependencyError(QwenError, ImportError):
@@ -130,3 +136,7 @@ class GenerationTimeoutError(EngineError, core.ModelTimeoutError, TimeoutError):
 
 class OutputTruncatedError(QwenError, core.OutputParserException):
     """Constrained output was cut by `max_tokens` before it was complete."""
+
+
+class OutputFormatError(QwenError, core.OutputParserException):
+    """An answer does not keep to the form that was promised, also after a second try."""

@@ -69,6 +69,8 @@ Model = Annotated[
 PrecisionOption = Annotated[Precision, typer.Option("--precision", "-p", help="How the weights are held.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 System = Annotated[str | None, typer.Option("--system", "-s", help="Who the model is and how it answers.")]
+PersonaOption = Annotated[str | None, typer.Option(help="A built-in persona (/persona lists them), or its file.")]
+Language = Annotated[str | None, typer.Option(help="Of the answers: auto, or a code as de or ja.")]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", "-t", help="Randomness; 0 gives the most likely answer.")
 ]
@@ -108,12 +110,20 @@ def chat_command(
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
     seed: Seed = None,
+    persona: PersonaOption = None,
+    language: Language = None,
     load: Annotated[Path | None, typer.Option(help="Go on with a conversation that /save wrote.")] = None,
 ) -> None:
     """Chat in the terminal. Ctrl-C stops an answer, Ctrl-D leaves, /help shows the rest."""
     from langchain_qwen.cli.chat import chat
+    from langchain_qwen.cli.persona import choose
 
-    chat(ModelOptions(model, precision.value, device, temperature, max_tokens, seed), system=system, load=load)
+    chat(
+        ModelOptions(model, precision.value, device, temperature, max_tokens, seed),
+        system=system,
+        persona=choose(persona, language),
+        load=load,
+    )
 
 
 @app.command("ask")

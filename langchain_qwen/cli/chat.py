@@ -6,9 +6,12 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.runnables import Runnable
 
 from langchain_qwen.cli import model as models
 from langchain_qwen.cli.commands import Leave, find_command
@@ -17,14 +20,20 @@ from langchain_qwen.cli.lines import interactive, line_reader
 from langchain_qwen.cli.terminal import say, write
 from langchain_qwen.errors import ContextOverflowError, QwenError
 
+if TYPE_CHECKING:
+    from langchain_qwen.personas import Persona
 
-def chat(options: models.ModelOptions, *, system: str | None, load: Path | None) -> None:
+
+def chat(
+    options: models.ModelOptions, *, system: str | None, load: Path | None, persona: Persona | None = None
+) -> None:
     """Talk until the user leaves.
 
     Args:
         options: The model.
         system: The system message; None keeps that of the loaded conversation.
         load: A conversation to go on with.
+        persona: Who answers; None for the bare model.
 
     Raises:
         QwenError: The model or the conversation cannot be had.
@@ -32,7 +41,7 @@ def chat(options: models.ModelOptions, *, system: str | None, load: Path | None)
     conversation = Conversation.load(load) if load else Conversation()
     if system:
         conversation = replace(conversation, system=system)
-    session = Chat(models.make_model(options, load=True), conversation)
+    session = Chat(models.make_model(options, load=True), conversation, persona)
     if interactive():
         say(f"{options.model}: /help shows what there is, Ctrl-C stops an answer, Ctrl-D leaves.")
     session.run(line_reader())
@@ -41,8 +50,9 @@ def chat(options: models.ModelOptions, *, system: str | None, load: Path | None)
 class Chat:
     """The loop of questions, answers and commands."""
 
-    def __init__(self, model: BaseChatModel, conversation: Conversation):
+    def __init__(self, model: BaseChatModel, conversation: Conversation, persona: Persona | None = None):
         self.model = model
+        self.persona = persona
         self.conversation = conversation
         self.last_answer: AIMessage | None = None
 
@@ -50,6 +60,11 @@ class Chat:
         """Until the input ends or the user leaves; no error of ours ends it."""
         while self._turn(read):
             pass
+
+    @property
+    def _speaker(self) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model, as the persona where there is one."""
+        return self.model if self.persona is None else self.persona.with_model(self.model)
 
     def _turn(self, read: Callable[[], str]) -> bool:
         """Read and handle one message or command; whether to go on."""
@@ -82,7 +97,7 @@ class Chat:
         self.conversation.unanswered = text
         chunks: list[AIMessageChunk] = []
         try:
-            with closing(models.stream_chunks(self.model, messages, "Thinking")) as stream:
+            with closing(models.stream_chunks(self._speaker, messages, "Thinking")) as stream:
                 for chunk in stream:
                     chunks.append(chunk)
                     write(chunk.text)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from langchain_qwen.cli.conversation import Conversation
+from langchain_qwen.cli.persona import choose, list_personas
 from langchain_qwen.cli.terminal import say, show
 from langchain_qwen.errors import InvalidParameterError
 
@@ -53,6 +54,22 @@ def _system(chat: Chat, text: str) -> None:
         show(chat.conversation.system or "There is no system message; /system TEXT sets one.")
 
 
+def _persona(chat: Chat, name: str) -> None:
+    if name:
+        chat.persona = None if name == "none" else choose(name, None)
+        say("(the next answers come from it)" if chat.persona else "(the bare model answers)")
+    else:
+        show(f"{list_personas()}\n\nNow: {chat.persona.name if chat.persona else 'none'}")
+
+
+def _language(chat: Chat, name: str) -> None:
+    if name:
+        chat.persona = chat.persona.replace(language=name) if chat.persona else choose(None, name)
+        say(f"(the next answers: {chat.persona.language if chat.persona else name})")
+    else:
+        show((chat.persona.language if chat.persona else None) or "No rule; /language auto, or /language de.")
+
+
 def _reset(chat: Chat, _: str) -> None:
     chat.conversation.turns.clear()
     chat.last_answer = None
@@ -69,6 +86,8 @@ def _retry(chat: Chat, _: str) -> None:
 
 def _tokens(chat: Chat, _: str) -> None:
     messages = chat.conversation.messages
+    if chat.persona and messages:
+        messages = chat.persona.messages(messages)
     used = chat.model.get_num_tokens_from_messages(messages) if messages else 0
     window = (chat.model.profile or {})["max_input_tokens"]
     show(f"conversation: {used:,} of {window:,} tokens, {max(0, window - used):,} left")
@@ -111,6 +130,8 @@ def _leave(_: Chat, __: str) -> None:
 
 _LISTED = (
     Command("/system [TEXT]", "show or set the system message", _system),
+    Command("/persona [NAME]", "list the personas, or change to one, to one in a file, or to none", _persona),
+    Command("/language [CODE]", "show or set the language of the answers: auto, de, ja...", _language),
     Command("/reset", "forget the conversation", _reset),
     Command("/retry", "send the last message again if it got no answer", _retry),
     Command("/tokens", "how full the window is, and how fast the last answer was", _tokens),

@@ -16,6 +16,8 @@ from langchain_qwen.errors import InvalidParameterError
 # An answer must not move the cursor, recolour the screen or set the clipboard; line ends and tabs may stay.
 _CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _CONTROLS[ord("\r")] = ""
+# Nor turn round what comes after it. Right-to-left scripts do not need these; marks and joiners, which they do, stay.
+_CONTROLS.update(dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), ""))
 
 
 def write(text: str) -> None:

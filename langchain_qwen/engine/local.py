@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import Future
+from typing import TypeVar
 
 import torch
 
@@ -15,6 +17,8 @@ from langchain_qwen.engine.runners.protocol import Runner
 from langchain_qwen.engine.scheduler import Scheduler
 from langchain_qwen.engine.sequence import Sequence
 from langchain_qwen.errors import ContextOverflowError, EngineClosedError, OutOfMemoryError
+
+T = TypeVar("T")
 
 MAX_RUNNING = 64
 # Long enough that products run at full speed, short enough that running answers do not stall for long.
@@ -54,6 +58,7 @@ class LocalEngine:
         )
         self._wake = threading.Condition()
         self._inbox: list[Sequence] = []
+        self._work: list[Callable[[], None]] = []
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"langchain-qwen {model}", daemon=True)
         self._thread.start()
@@ -106,6 +111,27 @@ class LocalEngine:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
+    def between_steps(self, work: Callable[[BlockPool, Runner], T]) -> T:
+        """Run something on the engine's own thread, where nothing else touches the KV memory.
+
+        Raises:
+            EngineClosedError: The engine has been closed.
+        """
+        result: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(work(self._scheduler.pool, self._runner))
+            except BaseException as error:  # noqa: BLE001  the caller gets it
+                result.set_exception(error)
+
+        with self._wake:
+            if self._closed:
+                raise EngineClosedError("the engine has been closed; create a new ChatQwen")
+            self._work.append(run)
+            self._wake.notify()
+        return result.result()
+
     @property
     def free_blocks(self) -> int:
         """KV blocks that no running request holds."""
@@ -133,10 +159,13 @@ class LocalEngine:
         scheduler = self._scheduler
         while True:
             with self._wake:
-                while scheduler.idle and not self._inbox and not self._closed:
+                while scheduler.idle and not (self._inbox or self._work or self._closed):
                     self._wake.wait()
                 arrived, self._inbox = self._inbox, []
+                work, self._work = self._work, []
                 closed = self._closed
+            for run in work:
+                run()
             for sequence in arrived:
                 scheduler.add(sequence)
             if closed:

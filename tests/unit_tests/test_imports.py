@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "_version": set(),
     "checkpoints": {"errors"},
     "prompting": {"errors"},
-    "engine": {"errors", "checkpoints"},
+    "engine": {"errors", "checkpoints", "_version"},
     "output": {"errors", "engine"},
     "parameters": {"errors", "engine"},
     "structured_output": {"errors", "chat_models"},  # the latter for its type only
@@ -32,7 +32,9 @@ MAY_IMPORT = {
         "structured_output",
     },
     "init_chat_model": {"errors"},
-    "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting"},
+    "personas": {"errors", "output", "chat_models"},
+    "middleware": {"errors", "chat_models", "personas"},
+    "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas"},
 }
 
 

@@ -64,6 +64,14 @@ class Runner(Protocol):
         """
         ...
 
+    def read(self, blocks: Sequence[int]) -> Tensor:
+        """Copy blocks out of the KV memory: uint8 [keys and values, layers, blocks, bytes of a block] on the CPU."""
+        ...
+
+    def write(self, blocks: Sequence[int], contents: Tensor) -> None:
+        """Put into blocks what `read` gave for as many."""
+        ...
+
     def close(self) -> None:
         """Free weights and KV memory."""
         ...

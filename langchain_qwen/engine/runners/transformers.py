@@ -133,6 +133,23 @@ class TransformersRunner:
         logits: NDArray[np.float32] = output.logits[0].float().cpu().numpy()
         return logits
 
+    def read(self, blocks: Sequence[int]) -> Tensor:
+        """Copy blocks out; see `Runner.read`."""
+        rows = [[self._block_rows(layer)[:, blocks] for layer in memory] for memory in (self._keys, self._values)]
+        stacked = torch.stack([torch.stack([row.transpose(0, 1).flatten(1) for row in part]) for part in rows])
+        return stacked.cpu().contiguous().view(torch.uint8)
+
+    def write(self, blocks: Sequence[int], contents: Tensor) -> None:
+        """Put blocks in; see `Runner.write`."""
+        for memory, part in zip((self._keys, self._values), contents, strict=True):
+            for layer, content in zip(memory, part, strict=True):
+                rows = content.contiguous().view(self._dtype).view(len(blocks), self._kv_heads, -1).transpose(0, 1)
+                self._block_rows(layer)[:, blocks] = rows.to(self.device)
+
+    def _block_rows(self, layer: Tensor) -> Tensor:
+        """A layer's memory as [KV heads, blocks, numbers of a block]."""
+        return layer.view(self._kv_heads, -1, BLOCK_SIZE * self._head_dim)
+
     def close(self) -> None:
         """Free weights and KV memory."""
         del self._model

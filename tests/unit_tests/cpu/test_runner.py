@@ -232,3 +232,17 @@ class TestCache:
             other, config, precision="int4", fingerprint="b", cache_folder=tmp_path, num_threads=1, group=32
         )
         assert not np.array_equal(a.head.data, b.head.data)
+
+
+def test_blocks_that_were_read_can_be_written_elsewhere(runners):
+    runner = runners["int8"]
+    tokens = [(7 * n) % 250 for n in range(2 * BLOCK_SIZE)]
+    runner.step([Chunk(tokens, 0, [5, 9], 0)])
+    contents = runner.read([5, 9])
+    assert contents.shape[:3] == (2, 2, 2)
+    assert contents[:, :, 0].any()
+    runner.write([20, 11], contents)
+    after = Chunk([3], len(tokens), [5, 9, 30], 1), Chunk([3], len(tokens), [20, 11, 31], 1)
+    here, there = (runner.step([chunk]) for chunk in after)
+    assert torch.equal(here, there)
+    assert not torch.equal(runner.step([Chunk([3], len(tokens), [20, 40, 31], 1)]), here)

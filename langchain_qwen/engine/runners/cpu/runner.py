@@ -124,6 +124,23 @@ class CpuRunner:
         step = library.Step(tokens=tokens, logits=self._logits_rows(tokens).ctypes.data)
         self._library.lq_runner_products(self._handle, ctypes.byref(step))
 
+    def read(self, blocks: Sequence[int]) -> Tensor:
+        """Copy blocks out; see `Runner.read`."""
+        return torch.from_numpy(np.stack([memory[:, blocks] for memory in self._memory()]))
+
+    def write(self, blocks: Sequence[int], contents: Tensor) -> None:
+        """Put blocks in; see `Runner.write`."""
+        for memory, content in zip(self._memory(), contents.numpy(), strict=True):
+            memory[:, blocks] = content
+
+    def _memory(self) -> list[NDArray[np.uint8]]:
+        """Keys and values, each [layers, blocks, bytes]."""
+        block = self._kv_heads * BLOCK_SIZE * self._head_dim * 2
+        return [
+            np.frombuffer(memory, np.uint8).reshape(self._num_layers, -1, block)
+            for memory in (self._keys, self._values)
+        ]
+
     def close(self) -> None:
         """Stop the threads and free the memory."""
         if self._handle is not None:

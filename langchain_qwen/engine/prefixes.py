@@ -1,0 +1,95 @@
+"""Beginnings of prompts whose keys and values are kept on the disk, so that another process need not compute them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from langchain_qwen._version import __version__
+from langchain_qwen.engine.blocks import BLOCK_SIZE, ROOT_HASH, BlockPool, chain_hash
+from langchain_qwen.engine.local import LocalEngine
+from langchain_qwen.engine.protocol import Request
+from langchain_qwen.engine.runners.protocol import Runner
+
+
+def warm(engine: LocalEngine, tokens: Sequence[int], folder: Path, fingerprint: str) -> int:
+    """Have the whole blocks that `tokens` begin with in the engine's prefix cache, from the disk where they are there.
+
+    Args:
+        engine: Where they are wanted.
+        tokens: The beginning of prompts to come.
+        folder: Where files are kept.
+        fingerprint: Of the weights: keys and values belong to them.
+
+    Returns:
+        How many tokens the engine holds now.
+    """
+    tokens = list(tokens[: len(tokens) // BLOCK_SIZE * BLOCK_SIZE])
+    if not tokens:
+        return 0
+    # Other code may round otherwise, and answers must not depend on what was kept.
+    identity = f"{fingerprint} {__version__} {engine.info.precision} {engine.info.device} {tokens}"
+    file = folder / f"{blake2b(identity.encode(), digest_size=16).hexdigest()}.safetensors"
+    kept = _read(file)
+    if kept is not None and engine.between_steps(lambda pool, runner: _restore(pool, runner, tokens, kept)):
+        return len(tokens)
+    # With one more token, since the last one of a prompt is never taken from the cache.
+    for _ in engine.stream(Request((*tokens, tokens[-1]), max_tokens=1, stop_ids=frozenset())):
+        pass
+    contents = engine.between_steps(lambda pool, runner: _contents(pool, runner, tokens))
+    if contents is None:  # other requests have needed the memory meanwhile
+        return 0
+    _write(file, contents)
+    return len(tokens)
+
+
+def _contents(pool: BlockPool, runner: Runner, tokens: list[int]) -> Tensor | None:
+    blocks, _ = pool.match([*tokens, 0])
+    try:
+        return runner.read(blocks) if len(blocks) * BLOCK_SIZE == len(tokens) else None
+    finally:
+        pool.release(blocks)
+
+
+def _restore(pool: BlockPool, runner: Runner, tokens: list[int], contents: Tensor) -> bool:
+    """Put kept contents into free blocks; False where there are too few, or they do not fit."""
+    held, hashes = pool.match([*tokens, 0])
+    count = len(tokens) // BLOCK_SIZE
+    new = pool.allocate(count - len(held)) if contents.shape[2] == count else None
+    if new is not None:
+        if new:
+            runner.write(new, contents[:, :, len(held) :])
+        for index, block in enumerate(new, start=len(held)):
+            parent = hashes[-1] if hashes else ROOT_HASH
+            hashes.append(chain_hash(parent, tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]))
+            pool.publish(block, hashes[-1])
+    pool.release([*held, *(new or ())])
+    return new is not None
+
+
+def _read(file: Path) -> Tensor | None:
+    """The kept contents; None where there are none, or the file is damaged and has to be written again."""
+    try:
+        contents = load_file(file)["keys_and_values"]
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None
+    return contents if contents.dim() == 4 and contents.dtype == torch.uint8 else None
+
+
+def _write(file: Path, contents: Tensor) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        save_file({"keys_and_values": contents.contiguous()}, temporary)
+        temporary.replace(file)  # readers see a whole file or none
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()

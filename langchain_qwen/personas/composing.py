@@ -1,0 +1,138 @@
+"""Putting a persona in front of a conversation, and taking it off again.
+
+Messages that a persona made carry its mark in `additional_kwargs`, which is never sent to the model. So a persona can
+be put on twice without harm, and changed in the middle of a chat.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+
+from langchain_qwen.errors import InvalidMessagesError
+from langchain_qwen.personas.detection import detect
+from langchain_qwen.personas.languages import AUTO, Language, WeakLanguageWarning, languages, wanted_language
+
+if TYPE_CHECKING:
+    from langchain_qwen.personas.persona import Example, Persona
+
+MARK = "persona"
+_INPUTS = ("input", "messages")
+
+
+def conversation_of(value: Any) -> tuple[list[BaseMessage], dict[str, str]]:
+    """The messages of any input that LangChain knows, and the values for variables that a dict holds beside them.
+
+    Raises:
+        InvalidMessagesError: For a dict without messages, or another thing.
+    """
+    if isinstance(value, Mapping):
+        names = [name for name in _INPUTS if name in value]
+        if len(names) != 1:
+            raise InvalidMessagesError(
+                f"a dict needs one of 'input' and 'messages'; it has: {', '.join(value) or 'none'}"
+            )
+        messages, _ = conversation_of(value[names[0]])
+        return messages, {name: text for name, text in value.items() if name not in _INPUTS}
+    if isinstance(value, str):
+        return [HumanMessage(value)], {}
+    if isinstance(value, PromptValue):
+        return value.to_messages(), {}
+    if isinstance(value, BaseMessage):
+        return [value], {}
+    if isinstance(value, Sequence):
+        return convert_to_messages(value), {}
+    raise InvalidMessagesError(
+        f"a {type(value).__name__} is no conversation; pass a string, messages or a prompt value"
+    )
+
+
+def compose(
+    persona: Persona, conversation: Sequence[BaseMessage], system_text: str, examples: Sequence[Example]
+) -> list[BaseMessage]:
+    """See `Persona.messages`."""
+    conversation = without_persona(conversation)
+    own = ""
+    if conversation and isinstance(conversation[0], SystemMessage):
+        own = conversation[0].text
+        conversation = conversation[1:]
+    mark = {MARK: persona.name}
+    text = "\n\n".join(part for part in (system_text, own) if part)
+    messages: list[BaseMessage] = [SystemMessage(text, additional_kwargs={**mark, "own": own})]
+    for example in examples:
+        messages.append(HumanMessage(example.user, additional_kwargs=mark))
+        messages.append(AIMessage(example.assistant, additional_kwargs=mark))
+    messages += conversation
+    language = answer_language(persona, conversation)
+    if language is not None and _has_to_be_asked_for(persona, language, messages):
+        _ask_for(language, messages, mark)
+    return messages
+
+
+def _ask_for(language: Language, messages: list[BaseMessage], mark: dict[str, str]) -> None:
+    """Add the request to the user's latest message, where small models heed it most.
+
+    What comes after that message, as results of tools do, would drown it: there it is said once more.
+    """
+    latest = max((place for place, message in enumerate(messages) if isinstance(message, HumanMessage)), default=None)
+    if latest is not None:
+        message = messages[latest]
+        content = message.content
+        messages[latest] = message.model_copy(
+            update={
+                "content": f"{content}\n\n{language.answer}"
+                if isinstance(content, str)
+                else [*content, {"type": "text", "text": f"\n\n{language.answer}"}],
+                "additional_kwargs": {**message.additional_kwargs, **mark, "own": content},
+            }
+        )
+    if latest != len(messages) - 1:
+        messages.append(SystemMessage(language.answer, additional_kwargs=mark))
+
+
+def without_persona(conversation: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """The conversation as it was before a persona was put on it."""
+    messages: list[BaseMessage] = []
+    for message in conversation:
+        kwargs = message.additional_kwargs
+        if MARK not in kwargs:
+            messages.append(message)
+        elif own := kwargs.get("own"):
+            rest = {name: value for name, value in kwargs.items() if name not in (MARK, "own")}
+            messages.append(message.model_copy(update={"content": own, "additional_kwargs": rest}))
+    return messages
+
+
+def answer_language(persona: Persona, conversation: Sequence[BaseMessage]) -> Language | None:
+    """The language that the answer should be in; None where there is no rule or it cannot be told."""
+    if persona.language is None:
+        return None
+    if persona.language == AUTO:
+        return wanted_language(without_persona(conversation))
+    return languages()[persona.language]
+
+
+def warn_if_weak(language: Language | None) -> None:
+    """Warn of a language that Qwen2.5's model card does not name."""
+    if language is not None and not language.named:
+        warnings.warn(
+            f"Qwen2.5 is not strong in {language.english}: expect mistakes, and answers in other languages "
+            "(retry_language=True helps)",
+            WeakLanguageWarning,
+            stacklevel=2,
+        )
+
+
+def _has_to_be_asked_for(persona: Persona, language: Language, messages: Sequence[BaseMessage]) -> bool:
+    """Whether something in sight could lead the model to another language.
+
+    Where all is in the language itself, one more instruction would only distract a small model.
+    """
+    if persona.language != AUTO:
+        return True
+    paragraphs = (part for message in messages for part in message.text.split("\n\n"))
+    return any(detect(part, at_least=0.6).code not in (None, language.code) for part in paragraphs)

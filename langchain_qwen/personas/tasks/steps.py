@@ -1,0 +1,61 @@
+"""Tasks of several steps, written once for sync and async: a generator yields prompts and is sent the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import patch_config
+from pydantic import BaseModel, ConfigDict
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Result(BaseModel):
+    """What a task gives."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Prompts that are answered at the same time."""
+
+    chain: Runnable[Any, AIMessage]
+    prompts: Sequence[Any]
+
+
+Steps = Generator[Ask, list[AIMessage], Out]
+
+
+def task(name: str, steps: Callable[[In], Steps[Out]]) -> Runnable[In, Out]:
+    """A runnable that asks for what `steps` yields and returns what it returns."""
+
+    def run(value: In, config: RunnableConfig) -> Out:
+        running = steps(value)
+        ask = next(running)
+        try:
+            while True:
+                ask = running.send(ask.chain.batch(list(ask.prompts), _quiet(config)))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    async def arun(value: In, config: RunnableConfig) -> Out:
+        running = steps(value)
+        ask = next(running)
+        try:
+            while True:
+                ask = running.send(await ask.chain.abatch(list(ask.prompts), _quiet(config)))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    return RunnableLambda(run, afunc=arun, name=name)
+
+
+def _quiet(config: RunnableConfig) -> RunnableConfig:
+    """Without the name and id of the task's own run."""
+    return patch_config(config, run_name=None)

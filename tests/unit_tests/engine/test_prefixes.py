@@ -1,0 +1,99 @@
+"""Beginnings of prompts on the disk: another engine answers from them as if it had computed them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from langchain_qwen.engine import Request, Started, Token
+from langchain_qwen.engine.local import LocalEngine
+from langchain_qwen.engine.prefixes import warm
+from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRunner
+from langchain_qwen.errors import EngineClosedError
+
+TOKENS = [(7 * n) % 250 for n in range(50)]  # three whole blocks and two tokens
+
+
+def start(checkpoint, *, blocks=32):
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation=ATTENTION)
+    return LocalEngine(TransformersRunner(model, "fp32"), model="tiny", context_window=512, num_blocks=blocks)
+
+
+def answer(engine):
+    events = list(engine.stream(Request((*TOKENS, 9, 8), max_tokens=12, stop_ids=frozenset())))
+    return events[0].cached_tokens, [event.id for event in events if isinstance(event, Token)]
+
+
+def test_a_second_process_reads_them(tiny_checkpoint, tmp_path):
+    first = start(tiny_checkpoint)
+    _, expected = answer(first)
+    assert warm(first, TOKENS, tmp_path, "weights") == 48
+    first.close()
+    second = start(tiny_checkpoint)
+    steps = []
+    step = second._runner.step
+    second._runner.step = lambda chunks: (steps.append(chunks), step(chunks))[1]
+    assert warm(second, TOKENS, tmp_path, "weights") == 48
+    assert not steps  # nothing was computed
+    assert answer(second) == (48, expected)
+    second.close()
+
+
+def test_partly_there_already(tiny_checkpoint, tmp_path):
+    with_all, with_some = start(tiny_checkpoint), start(tiny_checkpoint)
+    _, expected = answer(with_all)
+    warm(with_all, TOKENS, tmp_path, "weights")
+    list(with_some.stream(Request(tuple(TOKENS[:20]), max_tokens=1, stop_ids=frozenset())))
+    assert warm(with_some, TOKENS, tmp_path, "weights") == 48
+    assert answer(with_some) == (48, expected)
+    assert with_some.between_steps(lambda pool, _: pool.free) == 32
+    with_all.close()
+    with_some.close()
+
+
+def test_files_are_of_their_weights_and_tokens(tiny_checkpoint, tmp_path):
+    engine = start(tiny_checkpoint)
+    warm(engine, TOKENS, tmp_path, "weights")
+    warm(engine, TOKENS[:-1], tmp_path, "weights")  # the same whole blocks
+    assert len(list(tmp_path.iterdir())) == 1
+    warm(engine, TOKENS, tmp_path, "others")
+    warm(engine, TOKENS[1:], tmp_path, "weights")
+    assert len(list(tmp_path.iterdir())) == 3
+    assert warm(engine, TOKENS[:15], tmp_path, "weights") == 0
+    engine.close()
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
+def test_a_damaged_file_is_written_again(tiny_checkpoint, tmp_path, damage):
+    engine = start(tiny_checkpoint)
+    warm(engine, TOKENS, tmp_path, "weights")
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9] if damage is None else damage)
+    fresh = start(tiny_checkpoint)
+    assert warm(fresh, TOKENS, tmp_path, "weights") == 48
+    assert file.read_bytes() == whole
+    assert answer(fresh)[0] == 48
+    engine.close()
+    fresh.close()
+
+
+def test_too_little_memory(tiny_checkpoint, tmp_path):
+    big, small = start(tiny_checkpoint), start(tiny_checkpoint, blocks=4)
+    warm(big, TOKENS, tmp_path, "weights")
+    assert warm(small, TOKENS, tmp_path, "weights") == 48
+    assert small.between_steps(lambda pool, _: pool.free) == 4
+    big.close()
+    small.close()
+    with pytest.raises(EngineClosedError):
+        warm(small, TOKENS, tmp_path, "weights")
+
+
+def test_errors_reach_the_caller(tiny_checkpoint):
+    engine = start(tiny_checkpoint)
+    with pytest.raises(ZeroDivisionError):
+        engine.between_steps(lambda *_: 1 / 0)
+    events = list(engine.stream(Request((1, 2), max_tokens=1, stop_ids=frozenset())))
+    assert isinstance(events[0], Started)  # it goes on
+    engine.close()
