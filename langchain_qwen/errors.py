@@ -3,7 +3,8 @@
     QwenError
     ├── ConfigurationError            a setting is wrong (also a ValueError)
     │   ├── UnknownParameterError     no such parameter; names the nearest one
-    │   └── InvalidParameterError     a value out of range, or two that contradict each other
+    │   ├── InvalidParameterError     a value out of range, or two that contradict each other
+    │   └── PolicyError               a safety policy that is not valid, or lacks something
     ├── MissingDependencyError        an extra is not installed (also an ImportError)
     ├── CheckpointError               the weights cannot be used
     │   ├── ModelNotFoundError        no such folder, alias or hub id in reach
@@ -16,6 +17,7 @@
     │   ├── InvalidMessagesError      empty or impossible conversations
     │   ├── UnsupportedContentError   images, audio, files: the model reads text only
     │   ├── InvalidSchemaError        a tool or output schema that cannot be compiled
+    │   ├── BlockedInputError         an input that the safety policy blocks
     │   └── ContextOverflowError      the prompt and the reserved answer exceed the window
     ├── EngineError                   the engine could not finish
     │   ├── EngineClosedError         used after close()
@@ -130,3 +132,19 @@ class GenerationTimeoutError(EngineError, core.ModelTimeoutError, TimeoutError):
 
 class OutputTruncatedError(QwenError, core.OutputParserException):
     """Constrained output was cut by `max_tokens` before it was complete."""
+
+
+class PolicyError(ConfigurationError):
+    """A safety policy that is not valid, or that needs something it was not given."""
+
+
+class BlockedInputError(RequestError):
+    """An input that the safety policy blocks.
+
+    Attributes:
+        rule: The id of the rule.
+    """
+
+    def __init__(self, message: str, *, rule: str):
+        super().__init__(message)
+        self.rule = rule

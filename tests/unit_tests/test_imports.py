@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "engine": {"errors", "checkpoints"},
     "output": {"errors", "engine"},
     "parameters": {"errors", "engine"},
-    "structured_output": {"errors", "chat_models"},  # the latter for its type only
+    "structured_output": {"errors"},
     "chat_models": {
         "_version",
         "errors",
@@ -32,6 +32,8 @@ MAY_IMPORT = {
         "structured_output",
     },
     "init_chat_model": {"errors"},
+    "safety": {"errors", "structured_output"},
+    "middleware": {"errors", "safety"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting"},
 }
 
