@@ -89,7 +89,7 @@ class TextFilter:
             certain = min(certain, stream.certain)
         kept = _without_allowed(self._found)
         groups = _overlapping([f for f in kept if f.rule.action is not Action.FLAG])
-        limit = next((start for start, end, _ in groups if end > certain), certain)
+        limit = min(certain, next((start for start, end, _ in groups if end > certain), certain))
         out: list[str] = []
         reported: list[Finding] = []
         for start, end, finding in groups:

@@ -178,7 +178,16 @@ class GuardedChatModel(BaseChatModel):
         return _messages(self.model._stream(messages, stop, **kwargs))
 
     def _aupstream(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Any) -> Any:
+        kind = type(self.model)
+        if kind._stream is BaseChatModel._stream and kind._astream is BaseChatModel._astream:
+            return _amessages(self._generated(messages, stop, kwargs))
         return _amessages(self.model._astream(messages, stop, **kwargs))
+
+    async def _generated(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk | ChatGeneration]:
+        for generation in (await self.model._agenerate(messages, stop, **kwargs)).generations[:1]:
+            yield generation
 
 
 def _messages(chunks: Any) -> Iterator[AIMessageChunk]:
