@@ -77,7 +77,7 @@ class InputGuard(Runnable[Any, Any]):
             dispatch(events, config)
             return output
 
-        return self._call_with_config(cast(Any, run), input, config)
+        return self._call_with_config(cast("Any", run), input, config)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ARG002
         """The same value, cleaned."""
@@ -87,7 +87,7 @@ class InputGuard(Runnable[Any, Any]):
             await adispatch(events, config)
             return output
 
-        return await self._acall_with_config(cast(Any, run), input, config)
+        return await self._acall_with_config(cast("Any", run), input, config)
 
     def _one(self, value: Any, events: list[AuditEvent]) -> Any:
         if isinstance(value, str):

@@ -35,7 +35,7 @@ class Verdict(BaseModel):
 def _schema(categories: tuple[str, ...]) -> type[BaseModel]:
     names = Enum("names", {name: name for name in (*categories, "none")}, type=str)  # type: ignore[misc]
     model: Any = create_model("Verdict", category=(names, ...), severity=(Severity, ...))
-    return cast(type[BaseModel], model)
+    return cast("type[BaseModel]", model)
 
 
 def judge_text(model: BaseChatModel, text: str, categories: tuple[str, ...]) -> Verdict:

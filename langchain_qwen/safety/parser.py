@@ -99,7 +99,7 @@ class SafetyParser(Runnable[Any, Any]):
             dispatch(answer.events, config)
             return output
 
-        return cast("Output", self._call_with_config(cast(Any, run), input, config))
+        return cast("Output", self._call_with_config(cast("Any", run), input, config))
 
     async def ainvoke(self, input: Output, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002, ARG002
         """Filter a whole message or string."""
@@ -110,7 +110,7 @@ class SafetyParser(Runnable[Any, Any]):
             await adispatch(answer.events, config)
             return output
 
-        return cast("Output", await self._acall_with_config(cast(Any, run), input, config))
+        return cast("Output", await self._acall_with_config(cast("Any", run), input, config))
 
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002, ARG002
         """Filter a stream; closes it as soon as the policy ends the answer."""

@@ -15,7 +15,7 @@ from stdnum.fr import nir
 from stdnum.it import codicefiscale
 from stdnum.us import ssn
 
-from langchain_qwen.safety.prefixes import WORD
+from langchain_qwen.safety.prefixes import ASCII_WORD
 from langchain_qwen.safety.scanning import Detector, Span
 
 # National numbers carry no country; these are tried in turn.
@@ -119,21 +119,30 @@ def _url(candidate: str) -> Iterator[Span]:
 
 
 PERSONAL_DATA = (
-    Detector("email", rf"[\w.+%-]{{1,64}}{_AT}[\w-]{{1,63}}(?:{_DOT}[\w-]{{1,63}}){{1,6}}", _email, guard=WORD + "@"),
-    Detector("phone", r"[+(]{0,2}[0-9](?:[ ./()+-]{0,3}[0-9]){6,24}", _phone, guard=WORD),
-    Detector("credit_card", r"[0-9](?:[ .-]{0,2}[0-9]){11,30}", _card, guard=WORD),
-    Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,34}", _iban, guard=WORD),
+    Detector(
+        "email",
+        rf"[a-z0-9_.+%-]{{1,64}}{_AT}[\w-]{{1,63}}(?:{_DOT}[\w-]{{1,63}}){{1,6}}",
+        _email,
+        guard=ASCII_WORD + "@",
+    ),
+    Detector("phone", r"[+(]{0,2}[0-9](?:[ ./()+-]{0,3}[0-9]){6,24}", _phone, guard=ASCII_WORD),
+    Detector("credit_card", r"[0-9](?:[ .-]{0,2}[0-9]){11,30}", _card, guard=ASCII_WORD),
+    Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,34}", _iban, guard=ASCII_WORD),
     Detector(
         "national_id",
         r"[0-9]{3}[- ][0-9]{2}[- ][0-9]{4}|[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}|[XYZ]?[0-9]{7,8}-?[A-Z]"
         r"|[A-Z]{6}[0-9]{2}[A-Z][0-9]{2}[A-Z][0-9]{3}[A-Z]|[0-9]{17}[0-9X]|[0-9]{13} ?[0-9]{2}",
         _national_id,
-        guard=WORD,
+        guard=ASCII_WORD,
     ),
-    Detector("ip_address", r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}", _ip, guard=WORD),
-    Detector("url", r"(?:https?://|www\.)[^\s<>\"']{3,300}", _url, guard=WORD),
     Detector(
-        "url_credentials", r"[a-z][a-z0-9+]{1,15}://[^\s/@:\"']{1,99}:[^\s/@\"']{1,99}@[^\s\"'<>]{1,200}", guard=WORD
+        "ip_address", r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}", _ip, guard=ASCII_WORD
+    ),
+    Detector("url", r"(?:https?://|www\.)[^\s<>\"']{3,300}", _url, guard=ASCII_WORD),
+    Detector(
+        "url_credentials",
+        r"[a-z][a-z0-9+]{1,15}://[^\s/@:\"']{1,99}:[^\s/@\"']{1,99}@[^\s\"'<>]{1,200}",
+        guard=ASCII_WORD,
     ),
     Detector(
         "secret",
@@ -141,6 +150,6 @@ PERSONAL_DATA = (
         r"|AIza[0-9A-Z_-]{35}|eyJ[A-Z0-9_-]{8,}\.eyJ[A-Z0-9_-]{8,}\.[A-Z0-9_-]{8,}"
         r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[A-Z0-9+/=\s]+-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
         r"|(?:api[_-]?key|secret|password|passwd|access[_-]?token) ?[:=] ?[\"']?[^\s\"',;]{8,200}",
-        guard=WORD,
+        guard=ASCII_WORD,
     ),
 )

@@ -120,8 +120,19 @@ def test_a_hash_tells_equal_values_apart_from_others():
 
 # Evasion: each hides the same thing in another way.
 CARDS = ["4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "4111\u200b1111\u200b1111\u200b1111"]
-CARDS += ["４１１１１１１１１１１１１１１１", "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", "4111–1111–1111–1111", "٤١١١١١١١١١١١١١١١"]
-EMAILS = ["kim@example.com", "kіm@ехаmple.com", "k\u00adim@exam\u200dple.com", "kim＠example.com", "kim [at] example [dot] com"]
+CARDS += [
+    "４１１１１１１１１１１１１１１１",
+    "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1",
+    "4111–1111–1111–1111",
+    "٤١١١١١١١١١١١١١١١",
+]
+EMAILS = [
+    "kim@example.com",
+    "kіm@ехаmple.com",
+    "k\u00adim@exam\u200dple.com",
+    "kim＠example.com",
+    "kim [at] example [dot] com",
+]
 EMAILS += ["ｋｉｍ@example。com", "kím@éxample.com", "KIM@EXAMPLE.COM"]
 RUDE = ["shit", "SHIT", "s h i t", "s.h.i.t", "ѕhіt", "sh\u200bit", "ｓｈｉｔ", "s-h-i-t", "shìt", "𝓼𝓱𝓲𝓽", "S_H_I_T"]
 
@@ -295,7 +306,9 @@ def test_a_judge_is_asked_only_where_words_leave_doubt():
     assert asked == ["Poison for rats is sold", "Poison for people"]
 
 
-@pytest.mark.parametrize("text", ["I'm sorry, but I can't", "Tut mir leid, nein", "抱歉,我不能", "Dabei kann ich nicht helfen."])
+@pytest.mark.parametrize(
+    "text", ["I'm sorry, but I can't", "Tut mir leid, nein", "抱歉,我不能", "Dabei kann ich nicht helfen."]
+)
 def test_refusals(text):
     assert is_refusal(text)
     assert not is_refusal("Sure, here is how: you can do it.")
