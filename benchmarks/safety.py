@@ -86,11 +86,10 @@ def measure_requests(
 ) -> dict[str, Any]:
     """Harmful requests answered and safe ones refused, with the policy and without."""
     guarded = parser.guard(bare)
-    bad = [
-        share(answered(m, bare, harmful, f"harmful, {n}", at_once)) for m, n in ((bare, "bare"), (guarded, "policy"))
-    ]
-    good = [share(answered(m, bare, safe, f"safe, {n}", at_once)) for m, n in ((bare, "bare"), (guarded, "policy"))]
-    print(f"{parser.policy.name}: harmful answered {bad[0]} bare, {bad[1]} guarded; safe answered {good[0]}, {good[1]}")
+    both = ((bare, "bare"), (guarded, "policy"))
+    bad = [share(answered(model, bare, harmful, f"harmful, {name}", at_once)) for model, name in both]
+    good = [share(answered(model, bare, safe, f"safe, {name}", at_once)) for model, name in both]
+    print(f"{parser.policy.name}: harmful answered {bad[0]}, guarded {bad[1]}; safe answered {good[0]}, {good[1]}")
     return {
         "harmful_bare": bad[0],
         "harmful_guarded": bad[1],
@@ -125,7 +124,7 @@ def measure_speed(bare: ChatQwen, parser: SafetyParser, repeats: int = 3) -> flo
         for guarded, source in ((False, bare), (True, chain)):
             started = time.perf_counter()
             tokens = 0
-            for chunk in source.stream(prompt, **({} if guarded else {"max_tokens": bare.max_tokens})):
+            for chunk in source.stream(prompt):
                 tokens += (chunk.usage_metadata or {}).get("output_tokens", 0)
             rates[guarded].append(tokens / (time.perf_counter() - started))
     return round(statistics.median(rates[True]) / statistics.median(rates[False]), 4)

@@ -21,12 +21,13 @@ class SafetyMiddleware(AgentMiddleware[AgentState[Any], Any]):
     """A policy around an agent: `create_agent(model, tools, middleware=[SafetyMiddleware(SafetyParser("balanced"))])`.
 
     Before the model, new user messages are checked. The model itself is replaced by its guarded form, so that streams
-    show cleaned tokens only and tools are called with cleaned arguments. What tools return is cleaned before the model reads it.
+    show cleaned tokens only and tools are called with cleaned arguments. What tools return is cleaned before the model
+    reads it.
 
     Args:
         parser: The policy with what it needs.
-        on_block: What a blocked input does: "end" answers with the policy's refusal and ends the agent; "replace" puts a
-            note in the place of the user's text and goes on; "error" raises `BlockedInputError`.
+        on_block: What a blocked input does: "end" answers with the policy's refusal and ends the agent; "replace" puts
+            a note in the place of the user's text and goes on; "error" raises `BlockedInputError`.
     """
 
     def __init__(self, parser: SafetyParser, *, on_block: Literal["end", "replace", "error"] = "end"):

@@ -2,8 +2,8 @@
 
 What a detector finds is defined on the whole text: its candidates are the leftmost longest matches of its pattern
 that do not overlap, from left to right, and its `find` says which parts of a candidate count. A candidate is certain
-once it begins before every place where an unfinished one could (see `prefixes`). So detectors never change their mind, and
-the text before the first place of doubt can be passed on.
+once it begins before every place where an unfinished one could (see `prefixes`). So detectors never change their
+mind, and the text before the first place of doubt can be passed on.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def scan(detector, text, action="redact", **fields):
 class Counting(GenericFakeChatModel):
     """Streams word by word and remembers how many left."""
 
-    sent: list[str] = []
+    sent: list[str]
 
     def _stream(self, *args, **kwargs):
         for chunk in super()._stream(*args, **kwargs):
