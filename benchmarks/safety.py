@@ -99,7 +99,7 @@ def measure_requests(
 
 
 def measure_delay(text: str) -> dict[str, Any]:
-    """Time a chunk of four characters, and the characters held back after each, with the balanced policy's detectors."""
+    """Time of a chunk of four characters and the characters held back after it, with the balanced policy."""
     filtering = SafetyParser("balanced").new_filter()
     times, held = [], []
     for at in range(0, len(text), 4):
