@@ -5,6 +5,7 @@
     │   ├── UnknownParameterError     no such parameter; names the nearest one
     │   ├── InvalidParameterError     a value out of range, or two that contradict each other
     │   └── PersonaError              a persona's definition, file or variables are wrong
+    │   └── PolicyError               a safety policy that is not valid, or lacks something
     ├── MissingDependencyError        an extra is not installed (also an ImportError)
     ├── CheckpointError               the weights cannot be used
     │   ├── ModelNotFoundError        no such folder, alias or hub id in reach
@@ -17,6 +18,7 @@
     │   ├── InvalidMessagesError      empty or impossible conversations
     │   ├── UnsupportedContentError   images, audio, files: the model reads text only
     │   ├── InvalidSchemaError        a tool or output schema that cannot be compiled
+    │   ├── BlockedInputError         an input that the safety policy blocks
     │   └── ContextOverflowError      the prompt and the reserved answer exceed the window
     ├── EngineError                   the engine could not finish
     │   ├── EngineClosedError         used after close()
@@ -140,3 +142,17 @@ class OutputTruncatedError(QwenError, core.OutputParserException):
 
 class OutputFormatError(QwenError, core.OutputParserException):
     """An answer does not keep to the form that was promised, also after a second try."""
+class PolicyError(ConfigurationError):
+    """A safety policy that is not valid, or that needs something it was not given."""
+
+
+class BlockedInputError(RequestError):
+    """An input that the safety policy blocks.
+
+    Attributes:
+        rule: The id of the rule.
+    """
+
+    def __init__(self, message: str, *, rule: str):
+        super().__init__(message)
+        self.rule = rule

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
@@ -16,14 +16,11 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from langchain_qwen.errors import InvalidParameterError, OutputTruncatedError
 
-if TYPE_CHECKING:
-    from langchain_qwen.chat_models import ChatQwen
-
 METHODS = ("json_schema", "function_calling", "json_mode")
 
 
 def build(
-    model: ChatQwen,
+    model: BaseChatModel,
     schema: dict[str, Any] | type,
     *,
     method: str,

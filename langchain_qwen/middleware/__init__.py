@@ -12,6 +12,12 @@ __all__ = ["PersonaMiddleware"]
 
 _HOMES = {
     "PersonaMiddleware": "personas",
+    from langchain_qwen.middleware.safety import SafetyMiddleware
+
+__all__ = ["SafetyMiddleware"]
+
+_HOMES = {
+    "SafetyMiddleware": "safety",
 }
 
 

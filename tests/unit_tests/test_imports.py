@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "engine": {"errors", "checkpoints", "_version"},
     "output": {"errors", "engine"},
     "parameters": {"errors", "engine"},
-    "structured_output": {"errors", "chat_models"},  # the latter for its type only
+    "structured_output": {"errors"},
     "chat_models": {
         "_version",
         "errors",
@@ -35,6 +35,9 @@ MAY_IMPORT = {
     "personas": {"errors", "output", "chat_models"},
     "middleware": {"errors", "chat_models", "personas"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas"},
+    "safety": {"errors", "structured_output"},
+    "middleware": {"errors", "safety"},
+    "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting"},
 }
 
 

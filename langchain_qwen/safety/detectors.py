@@ -1,0 +1,115 @@
+"""From a rule's detector to what runs: shipped detectors, patterns, lexicons, leakage, judges, functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib import resources
+
+import yaml
+
+from langchain_qwen.errors import PolicyError
+from langchain_qwen.safety.folding import fold_text
+from langchain_qwen.safety.personal_data import PERSONAL_DATA
+from langchain_qwen.safety.policy import JudgeSpec, LexiconSpec, PatternSpec, Rule
+from langchain_qwen.safety.prefixes import WORD, words_pattern
+from langchain_qwen.safety.scanning import Detector, Find, Span
+
+SENTENCE = r"[^\n.!?。！？]{1,600}"
+_WHOLE_TEXT = r"(?:.|\n)+"
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+LEAK_WORDS = 7
+"""As many words in a row as the system prompt has them count as leaked."""
+
+Judge = Callable[[str, tuple[str, ...]], bool]
+
+
+@cache
+def lexicons() -> dict[str, list[str]]:
+    """The shipped lists of words."""
+    text = resources.files("langchain_qwen.safety").joinpath("lexicons.yaml").read_text("utf-8")
+    loaded: dict[str, list[str]] = yaml.safe_load(text)
+    return loaded
+
+
+def lexicon_detectors(name: str, words: Iterable[str]) -> list[Detector]:
+    """Detectors of words: whole words where a script has spaces between them, any place where not."""
+    folded = {fold_text(word.strip()) for word in words} - {""}
+    loose = {w for w in folded if _UNSPACED.search(w) or not (w[0].isalnum() and w[-1].isalnum())}
+    detectors = []
+    if folded - loose:
+        detectors.append(Detector(name, words_pattern(folded - loose), guard=WORD))
+    if loose:
+        detectors.append(Detector(name, words_pattern(loose)))
+    if not detectors:
+        raise PolicyError(f"the lexicon of {name!r} has no words")
+    return detectors
+
+
+def leak_detectors(system_prompt: str | None, canary: str | None) -> list[Detector]:
+    """Runs of words of the system prompt, and a canary planted in it."""
+    detectors = []
+    words = re.findall(r"\w+", fold_text(system_prompt or ""))
+    size = min(LEAK_WORDS, len(words))
+    if size:
+        runs = sorted({tuple(words[i : i + size]) for i in range(len(words) - size + 1)})
+        gap = r"[^\w]{1,4}"
+        detectors.append(Detector("prompt_leak", "|".join(gap.join(map(re.escape, run)) for run in runs), guard=WORD))
+    if canary:
+        detectors.append(Detector("prompt_leak", re.escape(fold_text(canary))))
+    return detectors
+
+
+def build_detectors(
+    rule: Rule,
+    *,
+    system_prompt: str | None = None,
+    canary: str | None = None,
+    judge: Judge | None = None,
+    custom: Mapping[str, Detector | Find] | None = None,
+) -> list[Detector]:
+    """The detectors of a rule; none where it looks for leaks and there is nothing to leak.
+
+    Raises:
+        PolicyError: For a detector that does not exist, and for a judge without a model.
+    """
+    spec = rule.detector
+    if isinstance(spec, PatternSpec):
+        return [Detector(rule.id, spec.pattern, guard=WORD if spec.whole_words else "")]
+    if isinstance(spec, LexiconSpec):
+        return lexicon_detectors(rule.id, _words(spec.lexicon))
+    if isinstance(spec, JudgeSpec):
+        return [_judged(rule.id, spec, judge)]
+    if spec == "prompt_leak":
+        return leak_detectors(system_prompt, canary)
+    if custom and spec in custom:
+        found = custom[spec]
+        return [found if isinstance(found, Detector) else Detector(spec, find=found)]
+    shipped = {detector.name: detector for detector in PERSONAL_DATA}
+    if spec not in shipped:
+        known = ", ".join(sorted([*shipped, "prompt_leak", *(custom or ())]))
+        raise PolicyError(f"rule {rule.id!r}: there is no detector {spec!r}; known are: {known}")
+    return [shipped[spec]]
+
+
+def _words(lexicon: str | tuple[str, ...]) -> Iterable[str]:
+    if not isinstance(lexicon, str):
+        return lexicon
+    if lexicon not in lexicons():
+        raise PolicyError(f"there is no lexicon {lexicon!r}; shipped are: {', '.join(sorted(lexicons()))}")
+    return lexicons()[lexicon]
+
+
+def _judged(name: str, spec: JudgeSpec, judge: Judge | None) -> Detector:
+    if judge is None:
+        raise PolicyError(f"rule {name!r} asks a judge: give a model, as in SafetyParser(policy, judge=model)")
+    categories = tuple(category.value for category in spec.judge)
+    cheap = None if spec.unsure_at is None else lexicon_detectors(name, _words(spec.unsure_at))
+
+    def find(candidate: str) -> list[Span]:
+        if cheap is not None and not any(d.compiled.matches.search(f"\n{candidate}\n") for d in cheap):
+            return []
+        return [(0, len(candidate))] if judge(candidate, categories) else []
+
+    return Detector(name, _WHOLE_TEXT if cheap is None else SENTENCE, find)

@@ -1,0 +1,254 @@
+"""A chat model under a policy, with the interface of a chat model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks.manager import ahandle_event, handle_event
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage, message_chunk_to_message
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
+from pydantic import ConfigDict
+
+from langchain_qwen import structured_output
+from langchain_qwen.errors import BlockedInputError
+from langchain_qwen.safety.audit import EVENT, adispatch, dispatch
+from langchain_qwen.safety.input_guard import InputGuard
+from langchain_qwen.safety.messages import AnswerFilter, as_last_chunk
+from langchain_qwen.safety.parser import SafetyParser
+
+
+class GuardedChatModel(BaseChatModel):
+    """The model with its inputs checked, the policy's instructions in its system prompt, and its answers filtered.
+
+    Made by `SafetyParser.guard`. A blocked input is answered by a refusal, without the model being asked.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    model: BaseChatModel
+    parser: SafetyParser
+
+    @property
+    def _llm_type(self) -> str:
+        return f"guarded-{self.model._llm_type}"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {**self.model._identifying_params, "policy_hash": self.parser.policy.hash}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        return self.model._get_ls_params(stop, **kwargs)
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return self.model.profile
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Ids of the model's own tokenizer."""
+        return self.model.get_token_ids(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Tokens of what is sent for these messages, the policy's instructions included."""
+        return self.model.get_num_tokens_from_messages(self._instructed(messages), tools)
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+        """As the model's own."""
+        bound = self.model.bind_tools(tools, **kwargs)
+        assert isinstance(bound, RunnableBinding)
+        return self.bind(**bound.kwargs)
+
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        """As `ChatQwen.with_structured_output`; what is redacted stays valid JSON."""
+        method, strict = kwargs.pop("method", "json_schema"), kwargs.pop("strict", None)
+        return structured_output.build(
+            self, schema, method=method, include_raw=include_raw, strict=strict, bound=kwargs
+        )
+
+    # -- generating ---------------------------------------------------------------------------------------------
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return _as_result(list(self._chunks(messages, stop, run_manager, kwargs)))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return _as_result([chunk async for chunk in self._achunks(messages, stop, run_manager, kwargs)])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in self._chunks(messages, stop, run_manager, kwargs):
+            generation = _as_generation(chunk)
+            if run_manager:
+                run_manager.on_llm_new_token(generation.text, chunk=generation)
+            yield generation
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in self._achunks(messages, stop, run_manager, kwargs):
+            generation = _as_generation(chunk)
+            if run_manager:
+                await run_manager.on_llm_new_token(generation.text, chunk=generation)
+            yield generation
+
+    def _chunks(
+        self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, kwargs: dict[str, Any]
+    ) -> Iterator[AIMessageChunk]:
+        answer, prompt = self._begin(messages, kwargs)
+        if not answer.ended:
+            upstream = self._upstream(prompt, stop, kwargs)
+            try:
+                for chunk in upstream:
+                    yield answer.feed(chunk)
+                    if answer.ended:
+                        break
+            finally:
+                upstream.close()  # ends the generation in the engine
+        yield from answer.finish()
+        _tell(run_manager, answer)
+
+    async def _achunks(
+        self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, kwargs: dict[str, Any]
+    ) -> AsyncIterator[AIMessageChunk]:
+        answer, prompt = await asyncio.to_thread(self._begin, messages, kwargs)  # a judge may be asked
+        if not answer.ended:
+            upstream = self._aupstream(prompt, stop, kwargs)
+            try:
+                async for chunk in upstream:
+                    asks = self.parser.judges_outputs
+                    yield await asyncio.to_thread(answer.feed, chunk) if asks else answer.feed(chunk)
+                    if answer.ended:
+                        break
+            finally:
+                await upstream.aclose()
+        for chunk in await asyncio.to_thread(lambda: list(answer.finish())):
+            yield chunk
+        await _atell(run_manager, answer)
+
+    def _begin(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> tuple[AnswerFilter, list[BaseMessage]]:
+        """The filter of the answer, and what the model is given: nothing where the policy blocks the input."""
+        answer = self.parser.new_answer(as_json="response_format" in kwargs)
+        try:
+            cleaned, events = InputGuard(self.parser).clean(messages)
+        except BlockedInputError as blocked:
+            answer.end_before(blocked.rule)
+            return answer, []
+        answer.events += events
+        return answer, self._instructed(cleaned)
+
+    def _instructed(self, messages: list[BaseMessage]) -> list[BaseMessage]:
+        instructions = self.parser.policy.system_instructions(self.parser.language)
+        if not instructions:
+            return messages
+        if messages and isinstance(messages[0], SystemMessage):
+            first = SystemMessage(f"{messages[0].text}\n\n{instructions}")
+            return [first, *messages[1:]]
+        return [SystemMessage(instructions), *messages]
+
+    def _upstream(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Any) -> Any:
+        if type(self.model)._stream is BaseChatModel._stream:
+            result = self.model._generate(messages, stop, **kwargs)
+            return (as_last_chunk(g.message) for g in result.generations[:1] if isinstance(g.message, AIMessage))
+        return _messages(self.model._stream(messages, stop, **kwargs))
+
+    def _aupstream(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Any) -> Any:
+        kind = type(self.model)
+        if kind._stream is BaseChatModel._stream and kind._astream is BaseChatModel._astream:
+            return _amessages(self._generated(messages, stop, kwargs))
+        return _amessages(self.model._astream(messages, stop, **kwargs))
+
+    async def _generated(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk | ChatGeneration]:
+        for generation in (await self.model._agenerate(messages, stop, **kwargs)).generations[:1]:
+            yield generation
+
+
+def _messages(chunks: Any) -> Iterator[AIMessageChunk]:
+    try:
+        for chunk in chunks:
+            yield _as_chunk(chunk.message)
+    finally:
+        chunks.close()
+
+
+async def _amessages(chunks: Any) -> AsyncIterator[AIMessageChunk]:
+    try:
+        async for chunk in chunks:
+            yield _as_chunk(chunk.message)
+    finally:
+        await chunks.aclose()
+
+
+def _as_chunk(message: BaseMessage) -> AIMessageChunk:
+    if isinstance(message, AIMessageChunk):
+        return message
+    assert isinstance(message, AIMessage)
+    return as_last_chunk(message)
+
+
+def _as_generation(chunk: AIMessageChunk) -> ChatGenerationChunk:
+    finish = chunk.response_metadata.get("finish_reason")
+    return ChatGenerationChunk(message=chunk, generation_info={"finish_reason": finish} if finish else None)
+
+
+def _as_result(chunks: list[AIMessageChunk]) -> ChatResult:
+    message = message_chunk_to_message(AIMessageChunk(content="") + chunks)
+    return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _tell(run_manager: CallbackManagerForLLMRun | None, answer: AnswerFilter) -> None:
+    """Audit events go to the handlers of this run, or of the run around it."""
+    if run_manager is None:
+        dispatch(answer.events, ensure_config())
+        return
+    for event in answer.events:
+        handle_event(
+            run_manager.handlers,
+            "on_custom_event",
+            "ignore_custom_event",
+            EVENT,
+            event.as_dict(),
+            run_id=run_manager.run_id,
+        )
+
+
+async def _atell(run_manager: AsyncCallbackManagerForLLMRun | None, answer: AnswerFilter) -> None:
+    if run_manager is None:
+        await adispatch(answer.events, ensure_config())
+        return
+    for event in answer.events:
+        await ahandle_event(
+            run_manager.handlers,
+            "on_custom_event",
+            "ignore_custom_event",
+            EVENT,
+            event.as_dict(),
+            run_id=run_manager.run_id,
+        )

@@ -1,0 +1,205 @@
+"""SafetyParser: the runnable that stands after the model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+
+from langchain_qwen.safety.audit import Audit, AuditEvent, adispatch, dispatch
+from langchain_qwen.safety.detectors import build_detectors
+from langchain_qwen.safety.filtering import RuleDetectors, TextFilter
+from langchain_qwen.safety.judging import make_judge
+from langchain_qwen.safety.messages import AnswerFilter, as_last_chunk
+from langchain_qwen.safety.policy import JudgeSpec, Policy
+from langchain_qwen.safety.scanning import Detector, Find
+
+Output = TypeVar("Output", str, AIMessage)
+
+
+class SafetyParser(Runnable[Any, Any]):
+    """Lets through what a policy allows: `model | SafetyParser("balanced")`, for messages, chunks and strings.
+
+    What comes out of a stream, put together, is what comes out for the whole text, however it was cut into chunks.
+    Only the shortest end that could still become a finding is held back. `stop` and `block` close the model's stream,
+    which ends the generation in the engine.
+
+    Args:
+        policy: A policy, the name of a shipped one, or the path of a YAML file.
+        judge: A model for rules that ask one; the guarded model itself will do (at temperature 0).
+        system_prompt: What must not leak (for rules with the detector `prompt_leak`).
+        canary: A word planted in the system prompt that must never come out.
+        detectors: Detectors of your own by name: a `Detector`, or a function from a line to the spans that count.
+        language: Language of the refusal text.
+        as_json: The text is JSON, so edits are written in JSON's escapes. Set by `guard` where a schema is bound.
+
+    Raises:
+        PolicyError: For policies that are not valid or need what was not given.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str | Path = "balanced",
+        *,
+        judge: BaseChatModel | None = None,
+        system_prompt: str | None = None,
+        canary: str | None = None,
+        detectors: Mapping[str, Detector | Find] | None = None,
+        language: str = "en",
+        as_json: bool = False,
+    ):
+        self.policy = policy if isinstance(policy, Policy) else Policy.load(policy)
+        self.audit = Audit(self.policy)
+        self.language = language
+        self.as_json = as_json
+        self._judge = make_judge(judge) if judge else None
+        self._known: dict[str, Any] = {"system_prompt": system_prompt, "canary": canary, "custom": detectors}
+        self.output_rules = self._rules("output")
+        self.input_rules = self._rules("input")
+
+    def _rules(self, side: str) -> RuleDetectors:
+        return [
+            (rule, build_detectors(rule, judge=self._judge, **self._known))
+            for rule in self.policy.rules
+            if side in rule.applies_to and (self._judge or not isinstance(rule.detector, JudgeSpec))
+        ]
+
+    @property
+    def judges_outputs(self) -> bool:
+        """Whether filtering an answer may ask a model."""
+        return any(isinstance(rule.detector, JudgeSpec) for rule, _ in self.output_rules)
+
+    def new_filter(self, as_json: bool = False) -> TextFilter:
+        """A filter for one text of the output side."""
+        return TextFilter(self.output_rules, as_json=as_json)
+
+    def new_answer(self, *, as_json: bool | None = None) -> AnswerFilter:
+        """A filter for one answer."""
+        as_json = self.as_json if as_json is None else as_json
+        return AnswerFilter(self.new_filter, self.policy, self.audit, as_json=as_json, language=self.language)
+
+    def guard(self, model: BaseChatModel) -> BaseChatModel:
+        """A chat model with the same interface that answers, streams and calls tools under the policy."""
+        from langchain_qwen.safety.guarded_model import GuardedChatModel
+
+        return GuardedChatModel(model=model, parser=self)
+
+    # -- Runnable -----------------------------------------------------------------------------------------------
+
+    def invoke(self, input: Output, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002, ARG002
+        """Filter a whole message or string."""
+
+        def run(value: Output, config: RunnableConfig) -> Output:
+            answer = self.new_answer()
+            output = _whole(answer, value)
+            dispatch(answer.events, config)
+            return output
+
+        return cast("Output", self._call_with_config(cast("Any", run), input, config))
+
+    async def ainvoke(self, input: Output, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002, ARG002
+        """Filter a whole message or string."""
+
+        async def run(value: Output, config: RunnableConfig) -> Output:
+            answer = self.new_answer()
+            output = _whole(answer, value)
+            await adispatch(answer.events, config)
+            return output
+
+        return cast("Output", await self._acall_with_config(cast("Any", run), input, config))
+
+    def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002, ARG002
+        """Filter a stream; closes it as soon as the policy ends the answer."""
+        config = ensure_config(config)
+        answer = self.new_answer()
+        told, is_text = 0, False
+        for piece in input:
+            is_text = isinstance(piece, str)
+            output = _piece(answer, piece)
+            dispatch(answer.events[told:], config)
+            told = len(answer.events)
+            if output is not None:
+                yield output
+            if answer.ended:
+                _close(input)
+                break
+        yield from _rest(answer, text=is_text)
+        dispatch(answer.events[told:], config)
+
+    async def atransform(
+        self,
+        input: AsyncIterator[Any],  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> AsyncIterator[Any]:
+        """Filter a stream; closes it as soon as the policy ends the answer."""
+        config = ensure_config(config)
+        answer = self.new_answer()
+        told, is_text = 0, False
+        async for piece in input:
+            is_text = isinstance(piece, str)
+            output = _piece(answer, piece)
+            await adispatch(answer.events[told:], config)
+            told = len(answer.events)
+            if output is not None:
+                yield output
+            if answer.ended:
+                if hasattr(input, "aclose"):
+                    await input.aclose()
+                break
+        for rest in _rest(answer, text=is_text):
+            yield rest
+        await adispatch(answer.events[told:], config)
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
+        """Filter one value as a stream of one piece."""
+        return self.transform(iter([input]), config, **kwargs)
+
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:  # noqa: A002
+        """Filter one value as a stream of one piece."""
+
+        async def pieces() -> AsyncIterator[Any]:
+            yield input
+
+        async for output in self.atransform(pieces(), config, **kwargs):
+            yield output
+
+    def scan(self, text: str) -> tuple[str, list[AuditEvent]]:
+        """The clean text and what was found, for notebooks and tests."""
+        answer = self.new_answer()
+        return _whole(answer, text), answer.events
+
+
+def _whole(answer: AnswerFilter, value: Output) -> Output:
+    if isinstance(value, str):
+        text = answer.feed_text(value)
+        return text + "".join(_rest(answer, text=True))
+    if isinstance(value, AIMessage):
+        return answer.whole(value)
+    raise TypeError(f"SafetyParser filters messages of a model and strings, not {type(value).__name__}")
+
+
+def _piece(answer: AnswerFilter, piece: Any) -> Any:
+    if isinstance(piece, str):
+        return answer.feed_text(piece) or None
+    if isinstance(piece, AIMessageChunk):
+        return answer.feed(piece)
+    if isinstance(piece, AIMessage):
+        return answer.feed(as_last_chunk(piece))
+    raise TypeError(f"SafetyParser filters messages of a model and strings, not {type(piece).__name__}")
+
+
+def _rest(answer: AnswerFilter, *, text: bool) -> Iterator[Any]:
+    if not text:
+        yield from answer.finish()
+    elif rest := "".join(chunk.text for chunk in answer.finish()):
+        yield rest
+
+
+def _close(iterator: Any) -> None:
+    if hasattr(iterator, "close"):
+        iterator.close()
