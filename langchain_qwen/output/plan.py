@@ -55,7 +55,8 @@ def plan_output(
         parallel_tool_calls: Whether one answer may hold several calls. Default: where the model decides to call it may
             call several times; a forced call is one call, since small models that must call do not know when to stop.
         strict: Also where the model decides, a call must be of a bound tool and its arguments must fit the schema.
-        response_format: `{"type": "text" | "json_object" | "json_schema", ...}` as in OpenAI's API.
+        response_format: `{"type": "text" | "json_object" | "json_schema", ...}` as in OpenAI's API, or
+            `{"type": "grammar", "grammar": ...}` with a grammar in llguidance's Lark dialect.
 
     Raises:
         InvalidParameterError: For values that do not exist or contradict each other.
@@ -64,6 +65,8 @@ def plan_output(
     tools = list(tools or ())
     _check_tools(tools)
     forced = _forced_tools(tools, tool_choice)
+    if response_format is not None and response_format.get("type") == "grammar":
+        return OutputPlan(grammar=_grammar_of(response_format, tools))
     schema = _schema_of(response_format)
     if forced and schema is not None:
         raise InvalidParameterError("tool_choice forces a tool call, which contradicts response_format; drop one")
@@ -132,8 +135,17 @@ def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | No
                 return schema
     raise InvalidParameterError(
         'response_format must be {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}, '
-        '{"type": "json_object"} or {"type": "text"}'
+        '{"type": "json_object"}, {"type": "grammar", "grammar": ...} or {"type": "text"}'
     )
+
+
+def _grammar_of(response_format: Mapping[str, Any], tools: Sequence[Tool]) -> str:
+    grammar = response_format.get("grammar")
+    if not isinstance(grammar, str):
+        raise InvalidParameterError('response_format {"type": "grammar"} needs "grammar": a text in Lark')
+    if tools:
+        raise InvalidParameterError("a grammar for the whole answer contradicts tools; drop one")
+    return grammar
 
 
 def _instruction(response_format: Mapping[str, Any]) -> str | None:

@@ -31,6 +31,8 @@ MAY_IMPORT = {
         "parameters",
         "structured_output",
     },
+    "grounding": {"errors"},
+    "middleware": {"errors", "grounding"},
     "init_chat_model": {"errors"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting"},
 }
