@@ -75,7 +75,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         retriever: Runnable[str, list[Document]] | Sequence[Document | str],
         model: BaseChatModel,
         *,
-        answerable_above: float | None = 3.8,
+        answerable_above: float | None = 3.0,
         max_passages: int = 6,
         max_prompt_tokens: int = 2048,
         max_answer_tokens: int = 256,

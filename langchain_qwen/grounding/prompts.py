@@ -20,7 +20,7 @@ ONE_TOKEN = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
 
 _GATE = "Does the passage state the answer to this question? Reply with Yes or No."
 _ANSWER = "Answer:"
-_QUOTE = "For each sentence of your answer, quote the sentence of the passages that proves it, or write none:"
+_QUOTE = "Now quote the sentence of the passages in which you found this:"
 _STANDALONE = (
     "Rewrite my last question so that it can be understood without this conversation, in its own language. "
     "Reply with the question only."
