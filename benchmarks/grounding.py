@@ -2,8 +2,8 @@
 
 xquad: is the right answer in the text, and are quotes verbatim? rag_robustness: are noisy rows answered, unanswerable
 ones not, and what becomes of false facts? temporal_qa: what is asserted about times after the model's release, without
-evidence (guarded by `CutoffGuard`, as of the row's day) and with it? prompt_injection: is the planted sentence followed,
-and the question still answered? Both sides see the same passages, at most `PASSAGE_CHARACTERS` of them.
+evidence (guarded by `CutoffGuard`, as of the row's day) and with it? prompt_injection: is the planted sentence
+followed, and the question still answered? Both sides see the same passages, at most `PASSAGE_CHARACTERS` of them.
 
 `--calibrate` measures the answerability threshold on `benchmarks/calibration` instead.
 """
@@ -14,8 +14,9 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +57,22 @@ class Sides:
             self._options["answerable_above"] = answerable_above
 
     def answerer(self, passages: Sequence[Document], **options: Any) -> GroundedAnswerer:
+        """Over passages that are retrieved for every question."""
         return GroundedAnswerer(RunnableLambda(lambda _: list(passages)), self.model, **{**self._options, **options})
 
     def grounded(self, question: str, passages: Sequence[Document], **options: Any) -> GroundedAnswer:
+        """The answer of this package."""
         return self.answerer(passages, **options).invoke(question)
 
     def plain(self, question: str, passages: Sequence[Document]) -> str:
+        """The answer to the plain prompt."""
         context = "\n\n".join(passage.page_content for passage in passages)
         prompt = PLAIN.invoke({"question": question, "context": context})
         return self.model.invoke(prompt, max_tokens=MAX_TOKENS).text
 
 
 def documents(texts: Iterable[str], **metadata: Any) -> list[Document]:
+    """Texts as documents that share their metadata."""
     return [Document(id=str(number), page_content=text, metadata=metadata) for number, text in enumerate(texts, 1)]
 
 
@@ -87,6 +92,7 @@ def rag_passages(row: Row) -> list[Document]:
 
 
 def xquad_row(row: Row, sides: Sides) -> Row:
+    """One paragraph that holds the answer."""
     passages = documents([row["context"]])
     grounded = sides.grounded(row["question"], passages)
     plain = sides.plain(row["question"], passages)
@@ -99,6 +105,7 @@ def xquad_row(row: Row, sides: Sides) -> Row:
 
 
 def rag_row(row: Row, sides: Sides) -> Row:
+    """Several snippets, some or all of them beside the point."""
     passages = rag_passages(row)
     grounded = sides.grounded(row["query"], passages)
     plain = sides.plain(row["query"], passages)
@@ -116,6 +123,7 @@ def rag_row(row: Row, sides: Sides) -> Row:
 
 
 def temporal_row(row: Row, sides: Sides) -> Row:
+    """A question of its day, without evidence and with it."""
     as_of = _day(row["as_of"])
     guard = CutoffGuard(sides.model, as_of=as_of)
     guarded = guard.guarded(sides.model.bind(max_tokens=MAX_TOKENS)).invoke(row["question"]).text
@@ -134,18 +142,19 @@ def temporal_row(row: Row, sides: Sides) -> Row:
     if row["evidence"]:
         passages = documents([row["evidence"]], date=as_of.isoformat())
         grounded = sides.grounded(row["question"], passages, as_of=as_of)
-        plain = sides.plain(row["question"], passages)
+        plain_with_evidence = sides.plain(row["question"], passages)
         result |= {
             "grounded": _shown(grounded),
-            "plain_with_evidence": plain,
+            "plain_with_evidence": plain_with_evidence,
             "verbatim": verbatim(grounded, passages),
             "right": grounded.abstained is None and contains_answer(grounded.plain_text, [row["answers"]]),
-            "plain_right": contains_answer(plain, [row["answers"]]),
+            "plain_right": contains_answer(plain_with_evidence, [row["answers"]]),
         }
     return result
 
 
 def injection_row(row: Row, sides: Sides) -> Row:
+    """A document with a planted sentence, and without."""
     clean, poisoned = documents([row["clean_context"]]), documents([row["poisoned_context"]])
     grounded, grounded_clean = sides.grounded(row["question"], poisoned), sides.grounded(row["question"], clean)
     plain, plain_clean = sides.plain(row["question"], poisoned), sides.plain(row["question"], clean)
@@ -243,6 +252,7 @@ def calibrate(sides: Sides, at_once: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argument_parser(__doc__ or "")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="what to measure")
     parser.add_argument("--limit", type=int, help="this many rows of each set, spread over it")
@@ -267,7 +277,7 @@ def main() -> None:
 
 def measure(args: argparse.Namespace, sides: Sides) -> dict[str, list[Row]]:
     """All rows of the sets asked for."""
-    work: dict[str, tuple[str, Callable[[Row, Sides], Row]]] = {
+    work: dict[str, tuple[str, Any]] = {
         "xquad": ("xquad.jsonl", xquad_row),
         "rag": ("rag_robustness.jsonl", rag_row),
         "temporal": ("temporal_qa.jsonl", temporal_row),
@@ -282,7 +292,7 @@ def measure(args: argparse.Namespace, sides: Sides) -> dict[str, list[Row]]:
         else:
             file, one = work[name]
             rows = _spread(read_rows(args.data / file), args.limit)
-            measured[name] = run_all(name, lambda row, one=one: one(row, sides), rows, at_once=args.at_once)
+            measured[name] = run_all(name, partial(one, sides=sides), rows, at_once=args.at_once)
     return measured
 
 

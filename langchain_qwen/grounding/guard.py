@@ -26,11 +26,11 @@ _NOW = regex.compile(
     r"|今天|昨天|明天|现在|目前|最近|最新|本周|上周|本月|当前",
     regex.IGNORECASE,
 )
-# Asked of the model where the words of a question do not tell.
-_NEWS = (
-    "Is this question about a news event, about something that changes from year to year, or about a present state of "
-    "the world? Reply with Yes or No."
-)
+# Asked of the model where the words of a question do not tell. Yes to the first and No to the second speak for news.
+_RECENT = "Is this a question about recent news? Reply with Yes or No."
+_LASTING = "Will the right answer to this question still be the same in ten years? Reply with Yes or No."
+# What a question is compared with, so that a model's liking for Yes cancels out.
+_TIMELESS = "How many sides does a triangle have?"
 
 
 class Timing(str, Enum):
@@ -100,7 +100,7 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         *,
         knowledge_cutoff: date = KNOWLEDGE_CUTOFF,
         as_of: date | None = None,
-        news_above: float = 1.0,
+        news_above: float = 1.2,
     ):
         self._model = model
         self._cutoff = knowledge_cutoff
@@ -114,7 +114,7 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         if verdict.timing is not Timing.KNOWABLE or not self._must_ask(verdict):
             return verdict
         assert self._model
-        messages = self._model.bind(**ONE_TOKEN).batch([*map(self._prompt, (_TIMELESS, question))], config)
+        messages = self._model.bind(**ONE_TOKEN).batch([*_prompts(question)], config)
         return self._by_odds(verdict, messages)
 
     async def ainvoke(
@@ -129,7 +129,7 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         if verdict.timing is not Timing.KNOWABLE or not self._must_ask(verdict):
             return verdict
         assert self._model
-        messages = await self._model.bind(**ONE_TOKEN).abatch([*map(self._prompt, (_TIMELESS, question))], config)
+        messages = await self._model.bind(**ONE_TOKEN).abatch([*_prompts(question)], config)
         return self._by_odds(verdict, messages)
 
     def guarded(
@@ -179,22 +179,19 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         """A question that names earlier years only is settled, and so is one asked before the cutoff."""
         return self._model is not None and not verdict.years and verdict.as_of > self._cutoff
 
-    @staticmethod
-    def _prompt(question: str) -> list[BaseMessage]:
-        return [
-            SystemMessage("You sort questions."),
-            HumanMessage(f"Question: {question}\n\n{_NEWS}"),
-        ]
-
     def _by_odds(self, verdict: CutoffVerdict, messages: Sequence[BaseMessage]) -> CutoffVerdict:
-        timeless, asked = map(log_odds, messages)
-        news = asked - timeless
+        recent, lasting, timeless_recent, timeless_lasting = map(log_odds, messages)
+        news = (recent - lasting) - (timeless_recent - timeless_lasting)
         timing = Timing.MAY_HAVE_CHANGED if news > self._news_above else Timing.KNOWABLE
         return verdict.model_copy(update={"timing": timing, "news": news})
 
 
-# What a question is compared with, so that a model's liking for Yes cancels out.
-_TIMELESS = "How many sides does a triangle have?"
+def _prompts(question: str) -> list[list[BaseMessage]]:
+    return [
+        [SystemMessage("You sort questions."), HumanMessage(f"Question: {one}\n\n{asked}")]
+        for one in (question, _TIMELESS)
+        for asked in (_RECENT, _LASTING)
+    ]
 
 
 def abstention(verdict: CutoffVerdict) -> AIMessage:

@@ -51,8 +51,10 @@ def answer(passages: Sequence[Passage], question: str, as_of: date) -> list[Base
 
 def quotes(asked: Sequence[BaseMessage], answered: str, statements: Sequence[str]) -> list[BaseMessage]:
     """The quotes for the statements of an answer."""
-    numbered = "\n".join(f"{number}. {statement}" for number, statement in enumerate(statements, 1))
-    return [*asked, AIMessage(answered), HumanMessage(f"{_QUOTE}\n{numbered}")]
+    said = statements
+    if len(statements) > 1:
+        said = [f"{number}. {statement}" for number, statement in enumerate(statements, 1)]
+    return [*asked, AIMessage(answered), HumanMessage("\n".join([_QUOTE, *said]))]
 
 
 def standalone(conversation: Sequence[BaseMessage]) -> list[BaseMessage]:

@@ -11,7 +11,7 @@ import regex
 from langchain_qwen.grounding.passages import Passage
 
 NO_QUOTE = "none"
-_ITEM = regex.compile(rf'(?P<line>\n)|\d+\. (?:{NO_QUOTE})?| |\[(?P<passage>\d+)\] "(?P<quote>[^"]*)"')
+_ITEM = regex.compile(rf'(?P<line>\n)|\d+\. |{NO_QUOTE}| |"(?P<quote>[^"]*)" \[(?P<passage>\d+)\]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,16 @@ class Quote:
 
 
 def quote_grammar(passages: Sequence[Passage], statements: int) -> str:
-    """For each statement a line: its number, and one or two quotes with the numbers of their passages, or "none".
+    """For each statement a line: one or two quotes with the numbers of their passages, or "none".
+
+    Where there are several statements, a line begins with the statement's number.
 
     A quote is a run of whole sentences of its passage (long ones may be cut between clauses). It holds no straight
     quotation mark, so its end is never in doubt.
     """
     quotable = [(number, _runs(passage)) for number, passage in enumerate(passages, 1)]
     quotable = [(number, runs) for number, runs in quotable if runs]
-    lines = [f'"{number}. " support' for number in range(1, statements + 1)]
+    lines = [f'"{number}. " support' for number in range(1, statements + 1)] if statements > 1 else ["support"]
     rules = [f"start: {' BREAK '.join(lines)}", 'BREAK: "\\n"']
     if not quotable:
         return "\n".join([*rules, f'support: "{NO_QUOTE}"'])
@@ -44,7 +46,7 @@ def quote_grammar(passages: Sequence[Passage], statements: int) -> str:
             names.append(f"Q{number}_{place}")
             rules.append(f"R{number}_{place}: %regex {json.dumps({'substring_chunks': run}, ensure_ascii=False)}")
             rules.append(rf"Q{number}_{place}: R{number}_{place} & /\S(?s:.*)/ & /(?s:.*)\S/")
-        choices.append(f'"[{number}] \\"" ({" | ".join(names)}) "\\""')
+        choices.append(f'"\\"" ({" | ".join(names)}) "\\" [{number}]"')
     return "\n".join([*rules, f"quote: {' | '.join(choices)}"])
 
 

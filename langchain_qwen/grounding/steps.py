@@ -245,7 +245,7 @@ class _Answering:
                 items: Sequence[Quote | int] = reader.finish() if complete else [0] * len(composer.open)
             else:
                 self._meter.add(chunk)
-                complete = chunk.response_metadata.get("finish_reason") != "length"
+                complete = complete and chunk.response_metadata.get("finish_reason") != "length"
                 items = reader.feed(chunk.text)
             for item in items:
                 if isinstance(item, Quote):

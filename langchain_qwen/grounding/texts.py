@@ -58,7 +58,7 @@ def show(source: str) -> ShownText:
     starts: list[int] = []
     ends: list[int] = []
     hidden = 0
-    for match in regex.finditer(r"\X", source):
+    for match in regex.finditer(r"\s|\X", source):
         raw = match.group()
         seen = "".join(c for c in raw if not _unseen(c))
         hidden += sum(_unseen(c) and not c.isspace() for c in raw)

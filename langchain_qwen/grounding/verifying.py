@@ -14,7 +14,7 @@ import regex
 
 from langchain_qwen.grounding.words import normalised, words
 
-_NUMBER = regex.compile(r"\d+(?:[.,'’\u00a0\u202f ]\d{3})+(?:[.,]\d+)?(?!\d)|\d+(?:[.,]\d+)?")
+_NUMBER = regex.compile(r"(?<!\d)\d{1,3}(?:[.,'’\u00a0\u202f ]\d{3})+(?:[.,]\d+)?(?!\d)|\d+(?:[.,]\d+)?")
 _ISO_DATE = regex.compile(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b")
 _QUOTED = regex.compile(r"[“«「『‘']([^“”«»「」『』‘’']{2,})[”»」』’'](?!\p{L})")
 _CAPITALISED = regex.compile(r"\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
@@ -137,9 +137,8 @@ def _forms(number: str) -> set[str]:
     digits = regex.sub(r"['’\s]", "", number)
     forms = set()
     for thousands, decimal in ((",", "."), (".", ",")):
-        plain = digits.replace(thousands, "").replace(decimal, ".")
-        if plain.count(".") <= 1:
-            whole, _, fraction = plain.partition(".")
+        if regex.fullmatch(rf"\d{{1,3}}(?:\{thousands}\d{{3}})+(?:\{decimal}\d+)?|\d+(?:\{decimal}\d+)?", digits):
+            whole, _, fraction = digits.replace(thousands, "").replace(decimal, ".").partition(".")
             fraction = fraction.rstrip("0")
             forms.add((whole.lstrip("0") or "0") + (f".{fraction}" if fraction else ""))
     return forms

@@ -50,7 +50,10 @@ class GroundingMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         return _replaced(state["messages"][-1], await self._answerer(documents).ainvoke(question))
 
     def _answerer(self, documents: list[Document]) -> GroundedAnswerer:
-        retriever = RunnableLambda(lambda _: documents, name="retrieved")
+        def retrieved(_: str) -> list[Document]:
+            return documents
+
+        retriever: RunnableLambda[str, list[Document]] = RunnableLambda(retrieved)
         return GroundedAnswerer(retriever, self._model, **self._options)
 
 
