@@ -18,7 +18,7 @@ _NUMBER = regex.compile(r"(?<!\d)\d{1,3}(?:[.,'’\u00a0\u202f ]\d{3})+(?:[.,]\d
 _ISO_DATE = regex.compile(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b")
 _QUOTED = regex.compile(r"[“«「『‘']([^“”«»「」『』‘’']{2,})[”»」』’'](?!\p{L})")
 _CAPITALISED = regex.compile(r"\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
-_YEAR = regex.compile(r"(?<![\d.,])(?:1[5-9]|20)\d\d(?![\d])(?![.,]\d)")
+_YEAR = regex.compile(r"(?<!\d)(?<!\d[.,])(?:1[5-9]|20)\d\d(?!\d)(?!\.\d+(?![\d.]))(?!,\d{3})")
 _SENTENCE_START = regex.compile(r"(?:^|[.!?:]\s+|\n)[\W_]*$")
 
 _MONTHS = (

@@ -15,9 +15,13 @@ _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myan
 _WORD = regex.compile(rf"(?P<unspaced>{_UNSPACED}+)|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+")
 
 
+_ACCENTED = regex.compile(r"(?<=\p{Latin})\p{Mn}+")
+
+
 def normalised(text: str) -> str:
-    """Compatibility forms as one, without case, decimal digits of all scripts as ASCII."""
-    text = unicodedata.normalize("NFKC", text).casefold()
+    """Compatibility forms as one, no case, no accents on Latin letters, decimal digits of all scripts as ASCII."""
+    text = unicodedata.normalize("NFKD", text).casefold()
+    text = unicodedata.normalize("NFC", _ACCENTED.sub("", text))
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
 
 
