@@ -14,8 +14,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF
+from langchain_qwen.grounding.planning import plan
 from langchain_qwen.grounding.retrieving import BM25Retriever, split_documents
-from langchain_qwen.grounding.steps import Ask, Emit, Generate, Judge, NextText, Plan, Retrieve, Settings, plan
+from langchain_qwen.grounding.steps import Ask, Emit, Generate, Judge, NextText, Plan, Retrieve, Settings
 from langchain_qwen.grounding.types import AnswerText, Citation, GroundedAnswer
 
 Question = str | Sequence[BaseMessage]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,19 @@ def without_markers(answer: GroundedAnswer) -> str:
 
 def markdown(answer: GroundedAnswer) -> str:
     """The answer, then its sources with their quotes."""
-    lines = [answer.text]
+    parts, end = [], 0
+    for place, number in _markers(answer):
+        parts.append(f"{_escaped(answer.text[end:place])} [{number}]")
+        end = place + len(f" [{number}]")
+    lines = [" ".join([*parts, _escaped(answer.text[end:])]).strip()]
     if answer.abstained:
         lines.append(f"*No answer: {answer.abstained.value.replace('_', ' ')}.*")
         if answer.nearest:
-            lines.append(f"Nearest passage ({answer.nearest.document_id}):\n\n> {_one_line(answer.nearest.text)}")
-    lines += [f"**[{one.number}]** {_source(one)}:\n\n> {_one_line(one.quote)}" for one in answer.citations]
-    lines += [f"*Not supported: {one.text}*" for one in answer.unsupported]
+            lines.append(
+                f"Nearest passage ({_escaped(answer.nearest.document_id)}):\n\n> {_escaped(answer.nearest.text)}"
+            )
+    lines += [f"**[{one.number}]** {_escaped(_source(one))}:\n\n> {_escaped(one.quote)}" for one in answer.citations]
+    lines += [f"*Not supported: {_escaped(one.text)}*" for one in answer.unsupported]
     lines.append(f"*{_as_of(answer)}*")
     return "\n\n".join(lines)
 
@@ -77,5 +84,6 @@ def _as_of(answer: GroundedAnswer) -> str:
     return f"As of {answer.as_of.isoformat()}{evidence}."
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _escaped(text: str) -> str:
+    """One line without markup: a document must not bring links, images or HTML into what is shown."""
+    return re.sub(r"([\\`*_\[\]<>#|!~])", r"\\\1", " ".join(text.split()))

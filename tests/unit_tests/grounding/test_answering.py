@@ -299,8 +299,13 @@ def test_display():
     assert "<details>" in html
     assert "<history>" not in html
     markdown = answer._repr_markdown_()
-    assert "**[1]** Local <history>, 2001-05-01" in markdown
+    assert r"**[1]** Local \<history\>, 2001-05-01" in markdown
     assert "As of 2026-01-02" in markdown
+    statements = "The bridge was opened in 1932. Ana Ferreira paid."
+    quotes = '1. "The new bridge was opened on 19 March 1932." [1]\n2. none'
+    flagged = answerer(bridge_model(statements, quotes), on_unsupported="flag").invoke("When was the bridge opened?")
+    assert flagged.markdown().startswith("The bridge was opened in 1932. [1] Ana Ferreira paid. [2]\n\n")
+    assert flagged.plain_text == statements
     none = answerer(ScriptedModel(states="castle")).invoke("Who built the castle?")
     assert "not stated" in none.markdown()
     assert "Nearest passage" in none._repr_html_()
