@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -269,30 +269,50 @@ def main() -> None:
         print_result({"benchmark": "grounding", "model": args.model, "thresholds": calibrate(sides, args.at_once)})
         return
     rows = measure(args, sides)
-    if args.rows:
-        lines = (json.dumps({"set": name, **row}, ensure_ascii=False) for name in rows for row in rows[name])
-        args.rows.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     print_result({"benchmark": "grounding", "model": args.model, **summary(rows)})
+
+
+class RowFile:
+    """Every row with its answers, written as soon as it is measured, so that a run that is cut short leaves some."""
+
+    def __init__(self, path: Path | None):
+        self._path = path
+        self._lock = threading.Lock()
+        if path:
+            path.write_text("", encoding="utf-8")
+
+    def rows_of(self, name: str, work: Callable[[Row, Sides], Row], sides: Sides) -> Callable[[Row], Row]:
+        """The work for a row of a set, which also writes it down."""
+
+        def measured(row: Row) -> Row:
+            result = work(row, sides)
+            if self._path:
+                with self._lock, self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"set": name, **result}, ensure_ascii=False) + "\n")
+            return result
+
+        return measured
 
 
 def measure(args: argparse.Namespace, sides: Sides) -> dict[str, list[Row]]:
     """All rows of the sets asked for."""
-    work: dict[str, tuple[str, Any]] = {
+    work: dict[str, tuple[str, Callable[[Row, Sides], Row]]] = {
         "xquad": ("xquad.jsonl", xquad_row),
         "rag": ("rag_robustness.jsonl", rag_row),
         "temporal": ("temporal_qa.jsonl", temporal_row),
         "injection": ("prompt_injection.jsonl", injection_row),
     }
     measured: dict[str, list[Row]] = {}
+    keep = RowFile(args.rows)
     for name in args.sets:
         if name == "speed":
             spread = _spread(read_rows(args.data / "xquad.jsonl"), min(args.limit or 6, 6))
             numbered = [{**row, "number": 3 * number} for number, row in enumerate(spread)]
-            measured[name] = run_all(name, lambda row: speed_row(row, sides), numbered, at_once=1)
+            measured[name] = run_all(name, keep.rows_of(name, speed_row, sides), numbered, at_once=1)
         else:
             file, one = work[name]
             rows = _spread(read_rows(args.data / file), args.limit)
-            measured[name] = run_all(name, partial(one, sides=sides), rows, at_once=args.at_once)
+            measured[name] = run_all(name, keep.rows_of(name, one, sides), rows, at_once=args.at_once)
     return measured
 
 
