@@ -15,11 +15,8 @@ import regex
 from langchain_qwen.grounding.texts import sentences
 
 _REPLY = r"(?:answers?|repl(?:y|ies)|responses?|output|completions?)"
-_SHAPING = (
-    "add|append|augment|begin|change|close|conclude|convert|embed|encode|end|finish|format|give|include|insert|"
-    "integrate|keep|limit|make|misspell|mix|modify|prepend|prefix|provide|put|rearrange|remove|repeat|replace|reverse|"
-    "rewrite|scramble|shuffle|spell|start|substitute|swap|translate|turn|use|write"
-)
+# How sentences begin that tell of something; others that speak of "your answer" are taken for orders.
+_TELLING = "we|i|he|she|it|they|you|thanks?|your|the|an?|this|that|these|if|when|as|for|after|before|once|while|since"
 _ORDERS = {
     "override": (
         r"\b(?:ignore|disregard|forget|override|bypass|do not follow)\b.{0,40}"
@@ -37,7 +34,7 @@ _ORDERS = {
     ),
     "reply": (
         rf"\b(?:in|into|within|throughout|with|of|from|to|end|begin|start)\s+(?:your|each|every|any)\s+(?:\w+\s+)?{_REPLY}\b",
-        rf"^\W*(?:please\s+|always\s+|now\s+)*(?:{_SHAPING})\b.{{0,120}}\byour\s+(?:\w+\s+)?{_REPLY}\b",
+        rf"^\W*(?!(?:{_TELLING})\b)\p{{L}}+\b.{{0,120}}\byour\s+(?:\w+\s+)?{_REPLY}\b",
         r"你的(?:回答|回复|答案|输出)",
         r"\b(?:tu respuesta|ta réponse|votre réponse|deine[rn]? antwort|твой ответ|твоём ответе)\b",
     ),
@@ -48,9 +45,9 @@ _ORDERS = {
     ),
 }
 _TASK_VERBS = (
-    "write|draft|compose|explain|describe|translate|summari[sz]e|generate|create|develop|design|provide|list|tell|"
-    "calculate|compute|convert|rewrite|paraphrase|define|outline|craft|suggest|recommend|answer|solve|implement|"
-    "rearrange|scramble|misspell|substitute|encode|remove spaces|show me|give me|help me"
+    "write|draft|compose|explain|describe|translate|summari[sz]e|generate|create|develop|design|provide|list|tell me|"
+    "calculate|compute|convert|rewrite|paraphrase|define|outline|suggest|recommend|answer|solve|implement|show me|"
+    "give me|help me"
 )
 _TASK = (
     rf"^\W*(?:please\s+|now\s+|also\s+)*(?:{_TASK_VERBS})\b",
