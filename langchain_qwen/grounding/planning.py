@@ -66,6 +66,7 @@ class _Answering:
         undated = self._undated(passages)
         if undated is not None:
             return (yield from self._abstain(undated, passages))
+        passages = self._dated(passages)
         passages, best = yield from self._answering(passages)
         if not passages:
             return (yield from self._abstain(AbstainReason.NOT_STATED, best))
@@ -89,6 +90,11 @@ class _Answering:
             return None
         later = max(absent) > self._settings.knowledge_cutoff.year
         return AbstainReason.NO_DATED_EVIDENCE if later else AbstainReason.NOT_STATED
+
+    def _dated(self, passages: list[Passage]) -> list[Passage]:
+        """Where the question names years: the passages that speak of one, since the answer must cite them."""
+        asked = set(named_years(self._question, self._as_of))
+        return [one for one in passages if asked.intersection(years(_evidence(one)))] if asked else passages
 
     def _answering(self, passages: list[Passage]) -> Generator[Step, Any, tuple[list[Passage], list[Passage]]]:
         """The passages that state the answer, and all, both best first."""
