@@ -29,7 +29,8 @@ def test_every_shown_character_comes_from_its_place(source):
         if character.isspace():
             assert not raw.strip("\ufeff\u200b\u200d\u202e\u00ad \r\n\t")
         else:
-            assert character in unicodedata.normalize("NFC", raw).replace('"', "'")
+            seen = "".join(c for c in raw if unicodedata.category(c) != "Cf")
+            assert character in unicodedata.normalize("NFC", seen).replace('"', "'")
 
 
 @settings(deadline=None, max_examples=200)
