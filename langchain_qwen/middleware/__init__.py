@@ -18,6 +18,13 @@ __all__ = ["SafetyMiddleware"]
 
 _HOMES = {
     "SafetyMiddleware": "safety",
+    from langchain_qwen.middleware.grounding import CutoffMiddleware, GroundingMiddleware
+
+__all__ = ["CutoffMiddleware", "GroundingMiddleware"]
+
+_HOMES = {
+    "CutoffMiddleware": "grounding",
+    "GroundingMiddleware": "grounding",
 }
 
 

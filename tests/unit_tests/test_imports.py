@@ -31,6 +31,8 @@ MAY_IMPORT = {
         "parameters",
         "structured_output",
     },
+    "grounding": {"errors"},
+    "middleware": {"errors", "grounding"},
     "init_chat_model": {"errors"},
     "personas": {"errors", "output", "chat_models"},
     "middleware": {"errors", "chat_models", "personas"},

@@ -13,8 +13,9 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from typing_extensions import TypedDict
 
 from langchain_qwen.engine.constraint import Constraint
-from langchain_qwen.errors import InvalidSchemaError
+from langchain_qwen.errors import InvalidParameterError, InvalidSchemaError
 from langchain_qwen.output import grammars
+from langchain_qwen.output.plan import plan_output
 from tests.unit_tests.output.answers import allows, random_answers, tokenizer
 
 
@@ -223,3 +224,15 @@ def test_tools_from_classes_and_functions(source: Any, strict: bool | None):
     for text in answers:
         arguments = json.loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>"))["arguments"]
         jsonschema.validate(arguments, converted["function"]["parameters"])
+
+
+def test_a_grammar_of_ones_own():
+    plan = plan_output(response_format={"type": "grammar", "grammar": 'start: "a" | "b"'})
+    assert plan.grammar is not None
+    assert allows(plan.grammar, "a")
+    assert not allows(plan.grammar, "c")
+    assert plan.instruction is None
+    with pytest.raises(InvalidParameterError, match="needs"):
+        plan_output(response_format={"type": "grammar"})
+    with pytest.raises(InvalidParameterError, match="tools"):
+        plan_output(tools=TOOLS, response_format={"type": "grammar", "grammar": 'start: "a"'})

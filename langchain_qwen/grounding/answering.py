@@ -1,0 +1,269 @@
+"""`GroundedAnswerer`: from a question to an answer that says only what documents say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import date
+from typing import Any, Literal
+
+from langchain_core.documents import Document
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+
+from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
+from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF
+from langchain_qwen.grounding.planning import plan
+from langchain_qwen.grounding.retrieving import BM25Retriever, split_documents
+from langchain_qwen.grounding.steps import Ask, Emit, Generate, Judge, NextText, Plan, Retrieve, Settings
+from langchain_qwen.grounding.types import AnswerText, Citation, GroundedAnswer
+
+Question = str | Sequence[BaseMessage]
+Event = AnswerText | Citation | GroundedAnswer
+JudgeFunction = Callable[[str, str, str], bool]
+
+_CHUNK_TOKENS = 200
+
+
+class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
+    """Answers questions from documents, with quotes, or says that they do not answer.
+
+    ```python
+    from langchain_qwen import ChatQwen
+    from langchain_qwen.grounding import GroundedAnswerer
+
+    model = ChatQwen(model="coder-1.5b", temperature=0)
+    answerer = GroundedAnswerer(["The bridge was opened on 19 March 1932."], model)
+    answerer.invoke("When was the bridge opened?")
+    ```
+
+    What happens for a question: passages are retrieved and cleaned; the model is asked of each one whether it states
+    the answer (one token, compared with an empty page); those that do are packed and the question is answered from
+    them; each sentence of the answer is given quotes under a grammar that allows only text of the passages; and each
+    sentence is compared with the passages it quotes, without the model.
+
+    `stream` yields `AnswerText` pieces, a `Citation` as soon as its quote is complete, and the `GroundedAnswer` last.
+    The pieces put together are its text. With `on_unsupported="flag"` text is passed on while it is generated; else a
+    sentence is held back until it has been checked, so that nothing is ever taken back.
+
+    Args:
+        retriever: Any LangChain retriever (or another runnable from text to documents), documents, or plain texts. Of
+            the latter two a BM25 index is made.
+        model: A `ChatQwen`.
+        answerable_above: Ask the model no further where its log odds that the best passage states the answer exceed
+            those of an empty page by less. The default was calibrated on `benchmarks/calibration`, see
+            `benchmarks/RESULTS.md`; lower answers more, higher abstains more.
+        max_passages: How many retrieved passages are looked at.
+        max_prompt_tokens: The most tokens of a prompt with its passages, exact.
+        max_answer_tokens: The longest answer without its quotes.
+        on_unsupported: What becomes of a sentence that its quotes do not support: "drop" it, "flag" it, or "abstain".
+        min_coverage: The share of a sentence's words that the passages it cites (or the question) must hold.
+        judge: A further check, such as an entailment model: called with question, sentence and evidence, it says
+            whether the evidence supports the sentence.
+        as_of: The day of the question; None for today.
+        knowledge_cutoff: Until when the model knows things, see `langchain_qwen.grounding.cutoff`.
+        date_key: Where a document's metadata has its date.
+        withhold_instructions: Keep sentences that give the model orders out of the prompt; else they are reported only.
+        abstain_text: The text of an answer that there is none.
+
+    Raises:
+        InvalidParameterError: For settings out of range.
+    """
+
+    def __init__(
+        self,
+        retriever: Runnable[str, list[Document]] | Sequence[Document | str],
+        model: BaseChatModel,
+        *,
+        answerable_above: float | None = 3.0,
+        max_passages: int = 6,
+        max_prompt_tokens: int = 2048,
+        max_answer_tokens: int = 256,
+        on_unsupported: Literal["drop", "flag", "abstain"] = "drop",
+        min_coverage: float = 0.5,
+        judge: JudgeFunction | None = None,
+        as_of: date | None = None,
+        knowledge_cutoff: date = KNOWLEDGE_CUTOFF,
+        date_key: str = "date",
+        withhold_instructions: bool = True,
+        abstain_text: str = "The documents do not answer this.",
+    ):
+        if on_unsupported not in ("drop", "flag", "abstain"):
+            raise InvalidParameterError(f'on_unsupported={on_unsupported!r}: give "drop", "flag" or "abstain"')
+        if not 0 <= min_coverage <= 1:
+            raise InvalidParameterError(f"min_coverage={min_coverage}: give a share from 0 to 1")
+        counts = {"passages": max_passages, "prompt_tokens": max_prompt_tokens, "answer_tokens": max_answer_tokens}
+        for name, value in counts.items():
+            if value < 1:
+                raise InvalidParameterError(f"max_{name}={value}: give at least 1")
+        self.model = model
+        self.retriever = _retriever(retriever, model, max_passages)
+        self._judge = judge
+        self._as_of = as_of
+        self._settings = Settings(
+            answerable_above=answerable_above,
+            max_passages=max_passages,
+            max_prompt_tokens=max_prompt_tokens,
+            max_answer_tokens=max_answer_tokens,
+            on_unsupported=on_unsupported,
+            min_coverage=min_coverage,
+            judged=judge is not None,
+            knowledge_cutoff=knowledge_cutoff,
+            date_key=date_key,
+            withhold=withhold_instructions,
+            abstain_text=abstain_text,
+            count=model.get_num_tokens_from_messages,
+            window=(model.profile or {}).get("max_input_tokens"),
+        )
+
+    def invoke(self, input: Question, config: RunnableConfig | None = None, **kwargs: Any) -> GroundedAnswer:  # noqa: A002
+        """Answer a question, or the last question of a chat."""
+        return self._call_with_config(self._answer, input, config, **kwargs)  # type: ignore[arg-type]
+
+    async def ainvoke(self, input: Question, config: RunnableConfig | None = None, **kwargs: Any) -> GroundedAnswer:  # noqa: A002
+        """As `invoke`."""
+        return await self._acall_with_config(self._aanswer, input, config, **kwargs)  # type: ignore[arg-type]
+
+    def stream(  # type: ignore[override]  # pieces come before the whole
+        self,
+        input: Question,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Event]:
+        """Pieces of text, citations, and the whole answer last."""
+        yield from self._transform_stream_with_config(iter([input]), self._transform, config, **kwargs)  # type: ignore[arg-type]
+
+    async def astream(  # type: ignore[override]
+        self,
+        input: Question,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Event]:
+        """As `stream`."""
+
+        async def one() -> AsyncIterator[Question]:
+            yield input
+
+        async for event in self._atransform_stream_with_config(one(), self._atransform, config, **kwargs):  # type: ignore[arg-type]
+            yield event
+
+    def _answer(self, question: Question, config: RunnableConfig) -> GroundedAnswer:
+        return _last(list(self._events(question, config)))
+
+    async def _aanswer(self, question: Question, config: RunnableConfig) -> GroundedAnswer:
+        return _last([event async for event in self._aevents(question, config)])
+
+    def _transform(self, inputs: Iterator[Question], config: RunnableConfig) -> Iterator[Event]:
+        for question in inputs:
+            yield from self._events(question, config)
+
+    async def _atransform(self, inputs: AsyncIterator[Question], config: RunnableConfig) -> AsyncIterator[Event]:
+        async for question in inputs:
+            async for event in self._aevents(question, config):
+                yield event
+
+    def _plan(self, question: Question) -> Plan:
+        return plan(_conversation(question), self._settings, self._as_of or date.today())
+
+    def _events(self, question: Question, config: RunnableConfig) -> Iterator[Event]:
+        steps = self._plan(question)
+        result: Any = None
+        texts: Iterator[BaseMessage] = iter(())
+        try:
+            while True:
+                step = steps.send(result)
+                result = None
+                match step:
+                    case Emit(event):
+                        yield event
+                    case Retrieve(query):
+                        result = self.retriever.invoke(query, config)
+                    case Ask(prompts, options):
+                        result = self.model.bind(**options).batch([*prompts], config)
+                    case Generate(prompt, options):
+                        texts = self.model.bind(**options).stream(prompt, config)
+                    case NextText():
+                        result = next(texts, None)
+                    case Judge(arguments):
+                        assert self._judge
+                        result = self._judge(*arguments)
+        except StopIteration as end:
+            yield end.value
+        finally:
+            _close(texts)
+
+    async def _aevents(self, question: Question, config: RunnableConfig) -> AsyncIterator[Event]:
+        steps = self._plan(question)
+        result: Any = None
+        texts: AsyncIterator[BaseMessage] | None = None
+        try:
+            while True:
+                # Between two steps passages are cleaned and counted, which takes milliseconds.
+                step = await asyncio.to_thread(_send, steps, result)
+                result = None
+                match step:
+                    case Emit(event):
+                        yield event
+                    case Retrieve(query):
+                        result = await self.retriever.ainvoke(query, config)
+                    case Ask(prompts, options):
+                        result = await self.model.bind(**options).abatch([*prompts], config)
+                    case Generate(prompt, options):
+                        texts = self.model.bind(**options).astream(prompt, config)
+                    case NextText():
+                        assert texts
+                        result = await anext(texts, None)
+                    case Judge(arguments):
+                        assert self._judge
+                        result = await asyncio.to_thread(self._judge, *arguments)
+                    case GroundedAnswer():
+                        yield step
+                        return
+        finally:
+            close = getattr(texts, "aclose", None)
+            if close is not None:
+                await close()
+
+
+def _send(steps: Plan, result: Any) -> Any:
+    """The next step, or the answer when there is none; StopIteration cannot pass through a future."""
+    try:
+        return steps.send(result)
+    except StopIteration as end:
+        return end.value
+
+
+def _last(events: list[Event]) -> GroundedAnswer:
+    answer = events[-1]
+    assert isinstance(answer, GroundedAnswer)
+    return answer
+
+
+def _close(texts: Iterator[Any]) -> None:
+    close = getattr(texts, "close", None)
+    if close is not None:
+        close()
+
+
+def _conversation(question: Question) -> list[BaseMessage]:
+    """The chat that ends with the question.
+
+    Raises:
+        InvalidMessagesError: If there is none.
+    """
+    conversation: list[BaseMessage] = [HumanMessage(question)] if isinstance(question, str) else list(question)
+    if not conversation or not isinstance(conversation[-1], HumanMessage) or not conversation[-1].text.strip():
+        raise InvalidMessagesError("a grounded answer needs a question: a text, or messages that end with a human one")
+    return conversation
+
+
+def _retriever(
+    source: Runnable[str, list[Document]] | Sequence[Document | str], model: BaseChatModel, k: int
+) -> Runnable[str, list[Document]]:
+    if isinstance(source, Runnable):
+        return source
+    if isinstance(source, str):
+        raise InvalidParameterError("give a retriever or a list of documents or texts, not one text")
+    chunks = split_documents(source, chunk_tokens=_CHUNK_TOKENS, count=model.get_num_tokens)
+    return BM25Retriever(documents=chunks, k=k)

@@ -1,0 +1,89 @@
+"""Grounded answers as Markdown and HTML."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from langchain_qwen.grounding.types import Citation, GroundedAnswer
+
+
+def without_markers(answer: GroundedAnswer) -> str:
+    """The text without " [1]" and the like."""
+    text, end = "", 0
+    for place, number in _markers(answer):
+        text += answer.text[end:place]
+        end = place + len(f" [{number}]")
+    return text + answer.text[end:]
+
+
+def markdown(answer: GroundedAnswer) -> str:
+    """The answer, then its sources with their quotes."""
+    parts, end = [], 0
+    for place, number in _markers(answer):
+        parts.append(f"{_escaped(answer.text[end:place])} [{number}]")
+        end = place + len(f" [{number}]")
+    lines = [" ".join([*parts, _escaped(answer.text[end:])]).strip()]
+    if answer.abstained:
+        lines.append(f"*No answer: {answer.abstained.value.replace('_', ' ')}.*")
+        if answer.nearest:
+            lines.append(
+                f"Nearest passage ({_escaped(answer.nearest.document_id)}):\n\n> {_escaped(answer.nearest.text)}"
+            )
+    lines += [f"**[{one.number}]** {_escaped(_source(one))}:\n\n> {_escaped(one.quote)}" for one in answer.citations]
+    lines += [f"*Not supported: {_escaped(one.text)}*" for one in answer.unsupported]
+    lines.append(f"*{_as_of(answer)}*")
+    return "\n\n".join(lines)
+
+
+def html(answer: GroundedAnswer) -> str:
+    """The answer with numbered sources; a click on one shows its quote."""
+    parts, end = [], 0
+    for place, number in _markers(answer):
+        parts.append(escape(answer.text[end:place]) + f"<sup>[{number}]</sup>")
+        end = place + len(f" [{number}]")
+    parts.append(escape(answer.text[end:]))
+    blocks = [f"<p>{''.join(parts)}</p>"]
+    if answer.abstained:
+        blocks.append(f"<p><em>No answer: {escape(answer.abstained.value.replace('_', ' '))}.</em></p>")
+        if answer.nearest:
+            blocks.append(_details(f"Nearest passage: {answer.nearest.document_id}", answer.nearest.text))
+    blocks += [_details(f"[{citation.number}] {_source(citation)}", citation.quote) for citation in answer.citations]
+    blocks += [f"<p><em>Not supported: {escape(one.text)}</em></p>" for one in answer.unsupported]
+    blocks.append(f"<p><small>{escape(_as_of(answer))}</small></p>")
+    return "\n".join(blocks)
+
+
+def _markers(answer: GroundedAnswer) -> list[tuple[int, int]]:
+    """Where markers are and their numbers."""
+    places = {(one.answer_end, one.number) for one in answer.citations}
+    flagged = [one for one in answer.unsupported if one.answer_end is not None]
+    places |= {(one.answer_end, _number(answer, one.answer_end)) for one in flagged if one.answer_end is not None}
+    return sorted(places)
+
+
+def _number(answer: GroundedAnswer, place: int) -> int:
+    marker = answer.text[place:].split("]", 1)[0]
+    return int(marker.removeprefix(" ["))
+
+
+def _details(summary: str, text: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary><blockquote>{escape(text)}</blockquote></details>"
+
+
+def _source(citation: Citation) -> str:
+    title = str(citation.metadata.get("title") or citation.metadata.get("source") or citation.document_id)
+    day = f", {citation.document_date.isoformat()}" if citation.document_date else ""
+    return f"{title}{day}, characters {citation.source_start} to {citation.source_end}"
+
+
+def _as_of(answer: GroundedAnswer) -> str:
+    evidence = f", latest source {answer.evidence_date.isoformat()}" if answer.evidence_date else ""
+    return f"As of {answer.as_of.isoformat()}{evidence}."
+
+
+def _escaped(text: str) -> str:
+    """One line without markup: a document must not bring links, images or HTML into what is shown."""
+    return re.sub(r"([\\`*_\[\]<>#|!~])", r"\\\1", " ".join(text.split()))

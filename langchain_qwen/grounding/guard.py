@@ -1,0 +1,214 @@
+"""`CutoffGuard`: does a question ask about times that the model cannot know?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from enum import Enum
+from typing import Any
+
+import regex
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from pydantic import BaseModel, ConfigDict
+
+from langchain_qwen.errors import InvalidMessagesError
+from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF, named_years
+from langchain_qwen.grounding.prompts import ONE_TOKEN, log_odds
+
+_NOW = regex.compile(
+    r"\b(?:today|tonight|yesterday|tomorrow|right now|currently|at the moment|at present|nowadays|these days|so far|"
+    r"(?:this|last|next|past) (?:week|weekend|month|season|quarter)|recently|latest|newest|most recent|up to date|"
+    r"heute|gestern|derzeit|aktuell\w*|zurzeit|neueste\w*|aujourd'hui|actuellement|récemment|"
+    r"hoy|ayer|actualmente|recientemente|сегодня|вчера|сейчас|недавно)\b"
+    r"|今天|昨天|明天|现在|目前|最近|最新|本周|上周|本月|当前",
+    regex.IGNORECASE,
+)
+# Asked of the model where the words of a question do not tell. Yes to the first and No to the second speak for news.
+_RECENT = "Is this a question about recent news? Reply with Yes or No."
+_LASTING = "Will the right answer to this question still be the same in ten years? Reply with Yes or No."
+# What a question is compared with, so that a model's liking for Yes cancels out.
+_TIMELESS = "How many sides does a triangle have?"
+
+
+class Timing(str, Enum):
+    """How a question stands to what the model knows."""
+
+    KNOWABLE = "knowable"
+    """It asks about nothing later than the model's knowledge, as far as one can tell."""
+
+    AFTER_CUTOFF = "after_cutoff"
+    """It names a time after the model's knowledge."""
+
+    MAY_HAVE_CHANGED = "may_have_changed"
+    """It asks how things are now, or about news, and the model's knowledge is older."""
+
+
+class CutoffVerdict(BaseModel):
+    """What `CutoffGuard` found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    timing: Timing
+    question: str
+    as_of: date
+    knowledge_cutoff: date
+    years: tuple[str, ...] = ()
+    """The years that the question names."""
+
+    news: float | None = None
+    """The model's log odds that the question is about news or changing things; None where it was not asked."""
+
+    @property
+    def knowable(self) -> bool:
+        """Whether the model may answer from what it learnt."""
+        return self.timing is Timing.KNOWABLE
+
+    @property
+    def explanation(self) -> str:
+        """A sentence for the user."""
+        if self.timing is Timing.KNOWABLE:
+            return "The question asks about nothing later than the model's knowledge."
+        about = f"{', '.join(self.years)}" if self.timing is Timing.AFTER_CUTOFF else "what may have changed since"
+        return (
+            f"I do not know: the question is about {about}, and my knowledge ends about {self.knowledge_cutoff:%B %Y}."
+        )
+
+
+class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
+    """Says of a question whether the model can know its answer, by its dates and words, and by asking the model.
+
+    ```python
+    guard = CutoffGuard(model)
+    guard.invoke("Who won the 2031 elections?").timing  # Timing.AFTER_CUTOFF
+    guard.guarded(model).invoke("Who won the 2031 elections?")  # abstains
+    guard.guarded(model, otherwise=answerer).invoke(...)  # asks the documents instead
+    ```
+
+    Args:
+        model: Asked, by one token, of questions whose words do not tell; without a model those are knowable.
+        knowledge_cutoff: Until when it knows things. The default is an assumption, see `KNOWLEDGE_CUTOFF`.
+        as_of: The day of the questions; None for today.
+        news_above: The log odds above which the model's yes counts, compared with those for a timeless question.
+    """
+
+    def __init__(
+        self,
+        model: BaseChatModel | None = None,
+        *,
+        knowledge_cutoff: date = KNOWLEDGE_CUTOFF,
+        as_of: date | None = None,
+        news_above: float = 1.2,
+    ):
+        self._model = model
+        self._cutoff = knowledge_cutoff
+        self._as_of = as_of
+        self._news_above = news_above
+
+    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> CutoffVerdict:  # noqa: A002, ARG002
+        """Look at a question, or the last question of a chat."""
+        question = last_question(input)
+        verdict = self._by_words(question)
+        if verdict.timing is not Timing.KNOWABLE or not self._must_ask(verdict):
+            return verdict
+        assert self._model
+        messages = self._model.bind(**ONE_TOKEN).batch([*_prompts(question)], config)
+        return self._by_odds(verdict, messages)
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> CutoffVerdict:
+        """As `invoke`."""
+        question = last_question(input)
+        verdict = self._by_words(question)
+        if verdict.timing is not Timing.KNOWABLE or not self._must_ask(verdict):
+            return verdict
+        assert self._model
+        messages = await self._model.bind(**ONE_TOKEN).abatch([*_prompts(question)], config)
+        return self._by_odds(verdict, messages)
+
+    def guarded(
+        self, model: Runnable[LanguageModelInput, Any], otherwise: Runnable[Any, Any] | None = None
+    ) -> Runnable[LanguageModelInput, Any]:
+        """A model that is asked only what it can know.
+
+        Args:
+            model: Answers questions that are knowable.
+            otherwise: Answers the others, such as a `GroundedAnswerer`; None answers with an `AIMessage` that says
+                so and holds the verdict as `additional_kwargs["cutoff_verdict"]`.
+        """
+
+        def choose(asked: LanguageModelInput, config: RunnableConfig) -> Any:
+            return self._route(self.invoke(asked, config), asked, model, otherwise)
+
+        async def achoose(asked: LanguageModelInput, config: RunnableConfig) -> Any:
+            return self._route(await self.ainvoke(asked, config), asked, model, otherwise)
+
+        return RunnableLambda(choose, achoose, name="CutoffGuard")
+
+    @staticmethod
+    def _route(
+        verdict: CutoffVerdict,
+        asked: LanguageModelInput,
+        model: Runnable[Any, Any],
+        otherwise: Runnable[Any, Any] | None,
+    ) -> Any:
+        """What answers: RunnableLambda runs a runnable that it is given."""
+        if verdict.knowable:
+            return model
+        if otherwise is None:
+            return abstention(verdict)
+        return RunnableLambda(lambda _: asked.to_messages() if isinstance(asked, PromptValue) else asked) | otherwise
+
+    def _by_words(self, question: str) -> CutoffVerdict:
+        as_of = self._as_of or date.today()
+        named = tuple(named_years(question, as_of))
+        timing = Timing.KNOWABLE
+        if any(int(year) > self._cutoff.year for year in named):
+            timing = Timing.AFTER_CUTOFF
+        elif not named and as_of > self._cutoff and _NOW.search(question):
+            timing = Timing.MAY_HAVE_CHANGED
+        return CutoffVerdict(timing=timing, question=question, as_of=as_of, knowledge_cutoff=self._cutoff, years=named)
+
+    def _must_ask(self, verdict: CutoffVerdict) -> bool:
+        """A question that names earlier years only is settled, and so is one asked before the cutoff."""
+        return self._model is not None and not verdict.years and verdict.as_of > self._cutoff
+
+    def _by_odds(self, verdict: CutoffVerdict, messages: Sequence[BaseMessage]) -> CutoffVerdict:
+        recent, lasting, timeless_recent, timeless_lasting = map(log_odds, messages)
+        news = (recent - lasting) - (timeless_recent - timeless_lasting)
+        timing = Timing.MAY_HAVE_CHANGED if news > self._news_above else Timing.KNOWABLE
+        return verdict.model_copy(update={"timing": timing, "news": news})
+
+
+def _prompts(question: str) -> list[list[BaseMessage]]:
+    return [
+        [SystemMessage("You sort questions."), HumanMessage(f"Question: {one}\n\n{asked}")]
+        for one in (question, _TIMELESS)
+        for asked in (_RECENT, _LASTING)
+    ]
+
+
+def abstention(verdict: CutoffVerdict) -> AIMessage:
+    """The answer to a question that the model cannot know."""
+    return AIMessage(verdict.explanation, additional_kwargs={"cutoff_verdict": verdict.model_dump(mode="json")})
+
+
+def last_question(asked: LanguageModelInput) -> str:
+    """The text of the last human message.
+
+    Raises:
+        InvalidMessagesError: If there is none.
+    """
+    if isinstance(asked, str):
+        return asked
+    messages = asked.to_messages() if isinstance(asked, PromptValue) else asked
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            return message.text
+    raise InvalidMessagesError("there is no question: pass a text, or messages with a HumanMessage")

@@ -1,0 +1,118 @@
+"""Text as the model sees it, with the way back to the source, character by character.
+
+Retrieved text is untrusted: what a reader cannot see is taken out, and what speaks to the model instead of the reader
+is found. (Control tokens need no care here: in messages they are always data, see `langchain_qwen.prompting`.)
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import regex
+
+# Format characters are found by category; these are blank or selectors though they count as letters or marks.
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\u034f\u180b\u180c\u180d\u180e")
+_SELECTOR = regex.compile(r"[\uFE00-\uFE0F\U000E0100-\U000E01EF]")
+_UNSEEN = frozenset({"Cf", "Cc", "Cs", "Co", "Cn"})
+
+# A quote is closed by a straight quotation mark, so that no passage may hold one.
+_SHOWN_AS = {'"': "'"}
+
+_SHORTENED = (
+    r"(?<!\b(?:\p{Lu}|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|vs|Inc|Ltd|Co|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.)"
+)
+_SENTENCE_END = regex.compile(
+    rf"[.!?…]+{_SHORTENED}['’”»)\]]*\s+(?=[\p{{Lu}}\p{{N}}\p{{Lo}}'‘“«(¿¡\[])|[。！？｡।؟۔]+['’”»」』）)]*\s*|\n+\s*"
+)
+_CLAUSE_END = regex.compile(r"[,;:，、；：،؛]\s*|\s+")
+# A longer sentence is cut where a clause ends, so that a quote stays readable.
+_LONGEST_UNIT = 240
+
+
+@dataclass(frozen=True, slots=True)
+class ShownText:
+    """A text as the prompt shows it.
+
+    Attributes:
+        text: In NFC, without invisible characters, runs of spaces as one.
+        starts: For each character where it begins in the source.
+        ends: For each character where it ends in the source.
+        hidden: How many invisible characters the source held.
+    """
+
+    text: str
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    hidden: int = 0
+
+    def source_span(self, start: int, end: int) -> tuple[int, int]:
+        """The span in the source of `text[start:end]`, which must not be empty."""
+        return self.starts[start], self.ends[end - 1]
+
+
+def show(source: str) -> ShownText:
+    """Make a text fit to be shown to the model."""
+    pieces: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    hidden = 0
+    for match in regex.finditer(r"\s|\X", source):
+        raw = match.group()
+        seen = "".join(c for c in raw if not _unseen(c))
+        hidden += sum(_unseen(c) and not c.isspace() for c in raw)
+        if raw.isspace():
+            seen = "\n" if "\n" in raw or "\r" in raw else " "
+            if pieces and pieces[-1].isspace():  # one space stands for a run, a line break for a run with one in it
+                pieces[-1] = "\n" if "\n" in (seen, pieces[-1]) else " "
+                ends[-1] = match.end()
+                continue
+        for character in unicodedata.normalize("NFC", seen):
+            pieces.append(_SHOWN_AS.get(character, character))
+            starts.append(match.start())
+            ends.append(match.end())
+    text = "".join(pieces)
+    first = len(text) - len(text.lstrip())
+    last = len(text.rstrip())
+    return ShownText(text[first:last], tuple(starts[first:last]), tuple(ends[first:last]), hidden)
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """Spans of the sentences (lines, rows of a table) of a text, without the space between them."""
+    return _between(text, (match.end() for match in _SENTENCE_END.finditer(text)))
+
+
+def quotable_units(text: str) -> list[tuple[int, int]]:
+    """Spans that a quote is made of: sentences, long ones cut where a clause ends."""
+    units: list[tuple[int, int]] = []
+    for start, end in sentences(text):
+        cuts: list[int] = []
+        begin = start
+        for match in _CLAUSE_END.finditer(text, start, end):
+            if match.end() - begin > _LONGEST_UNIT // 2 and end - match.end() > _LONGEST_UNIT // 4:
+                cuts.append(match.end())
+                begin = match.end()
+        if end - start <= _LONGEST_UNIT:
+            cuts = []
+        units += [(start + a, start + b) for a, b in _between(text[start:end], (cut - start for cut in cuts))]
+    return units
+
+
+def _between(text: str, cuts: Iterator[int]) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    begin = 0
+    for cut in (*cuts, len(text)):
+        piece = text[begin:cut]
+        start = begin + len(piece) - len(piece.lstrip())
+        end = begin + len(piece.rstrip())
+        if start < end:
+            spans.append((start, end))
+        begin = cut
+    return spans
+
+
+def _unseen(character: str) -> bool:
+    if character in _BLANK or _SELECTOR.match(character):
+        return True
+    return unicodedata.category(character) in _UNSEEN and character not in "\n\r\t"

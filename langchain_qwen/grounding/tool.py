@@ -1,0 +1,61 @@
+"""A retriever as a tool for agents."""
+
+from __future__ import annotations
+
+from langchain_core.documents import Document
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool, StructuredTool
+from pydantic import BaseModel, Field
+
+from langchain_qwen.grounding.passages import Passage, read_passages, without_duplicates
+
+
+class _Query(BaseModel):
+    query: str = Field(description="What to look for, in a few words.")
+
+
+def retriever_tool(
+    retriever: Runnable[str, list[Document]],
+    *,
+    name: str = "search_documents",
+    description: str = "Search the user's documents. Use it for every question about facts.",
+    date_key: str = "date",
+) -> BaseTool:
+    """A tool that finds passages.
+
+    The model gets them cleaned (no invisible characters, no orders to the model), numbered and dated. The documents
+    themselves are the tool message's artifact, from which `GroundingMiddleware` grounds the final answer.
+
+    Args:
+        retriever: Any LangChain retriever.
+        name: The tool's name.
+        description: What the model is told of it.
+        date_key: Where a document's metadata has its date.
+    """
+
+    def search(query: str) -> tuple[str, list[Document]]:
+        return _shown(retriever.invoke(query), date_key)
+
+    async def asearch(query: str) -> tuple[str, list[Document]]:
+        return _shown(await retriever.ainvoke(query), date_key)
+
+    return StructuredTool.from_function(
+        search,
+        coroutine=asearch,
+        name=name,
+        description=description,
+        args_schema=_Query,
+        response_format="content_and_artifact",
+    )
+
+
+def _shown(documents: list[Document], date_key: str) -> tuple[str, list[Document]]:
+    passages, _ = without_duplicates(read_passages(documents, date_key=date_key))
+    if not passages:
+        return "No passage was found.", []
+    text = "\n\n".join(f"Passage {number}: {one.heading}{one.text}" for number, one in enumerate(passages, 1))
+    return text, [_with_id(passage) for passage in passages]
+
+
+def _with_id(passage: Passage) -> Document:
+    return passage.document.model_copy(update={"id": passage.document_id})

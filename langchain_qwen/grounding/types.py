@@ -1,0 +1,163 @@
+"""What a grounded answer is made of."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Citation(_Frozen):
+    """A quote that supports a statement of the answer.
+
+    `answer.text[answer_start:answer_end]` is the statement, and `document.page_content[source_start:source_end]` is
+    `quote`, both to the character.
+    """
+
+    number: int
+    """The number of its marker in the answer."""
+
+    answer_start: int
+    answer_end: int
+    document_id: str
+    source_start: int
+    source_end: int
+    quote: str
+    document_date: date | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    """The document's own metadata."""
+
+
+class AbstainReason(str, Enum):
+    """Why there is no answer."""
+
+    NOTHING_RETRIEVED = "nothing_retrieved"
+    """The retriever found no passage, or none that fits into the window."""
+
+    NOT_STATED = "not_stated"
+    """The passages do not state the answer."""
+
+    UNSUPPORTED = "unsupported"
+    """What the model wrote is not supported by what it quoted."""
+
+    NO_DATED_EVIDENCE = "no_dated_evidence"
+    """The question asks about a time that no passage speaks of."""
+
+    CUT_SHORT = "cut_short"
+    """The answer's tokens ran out before the first quote was complete."""
+
+
+class Nearest(_Frozen):
+    """The passage that came nearest to an answer."""
+
+    document_id: str
+    source_start: int
+    source_end: int
+    text: str
+
+
+class Unsupported(_Frozen):
+    """A statement that its quotes do not support."""
+
+    text: str
+    missing: tuple[str, ...]
+    """Numbers, dates, names and quoted strings that the cited passage does not hold; empty where its words differ."""
+
+    answer_start: int | None = None
+    """Where it is in the answer; None where it was dropped."""
+
+    answer_end: int | None = None
+
+
+class Suspicious(_Frozen):
+    """Text in a document that speaks to the model instead of the reader."""
+
+    document_id: str
+    source_start: int
+    source_end: int
+    text: str
+    kind: str
+    """"override", "reply", "role", "markup", "task" or "invisible"."""
+
+
+class LeftOut(_Frozen):
+    """A passage that was retrieved but not shown to the model."""
+
+    document_id: str
+    source_start: int
+    source_end: int
+    reason: str
+    """"duplicate" or "no room"."""
+
+
+class Figures(_Frozen):
+    """Tokens and seconds of one answer, all calls of the model together."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    retrieval_s: float = 0.0
+    first_text_s: float | None = None
+    total_s: float = 0.0
+
+
+class AnswerText(_Frozen):
+    """A piece of the answer while it is streamed; markers such as " [1]" are pieces too."""
+
+    text: str
+
+
+class GroundedAnswer(_Frozen):
+    """An answer that says only what documents say, or that there is none."""
+
+    question: str
+    text: str
+    """The answer with markers such as [1], or the sentence that says there is none."""
+
+    citations: tuple[Citation, ...] = ()
+    abstained: AbstainReason | None = None
+    """None for an answer, else why there is none."""
+
+    nearest: Nearest | None = None
+    """Where it abstained: the passage that came nearest."""
+
+    as_of: date
+    """The day the question was asked, as the model was told."""
+
+    evidence_date: date | None = None
+    """The latest date of the documents cited."""
+
+    answerability: float | None = None
+    """The model's log odds that the passages state the answer; None where it was not asked."""
+
+    unsupported: tuple[Unsupported, ...] = ()
+    suspicious: tuple[Suspicious, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    figures: Figures = Figures()
+
+    @property
+    def plain_text(self) -> str:
+        """The answer without its markers."""
+        from langchain_qwen.grounding.display import without_markers
+
+        return without_markers(self)
+
+    def markdown(self) -> str:
+        """The answer with numbered sources below it."""
+        from langchain_qwen.grounding.display import markdown
+
+        return markdown(self)
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+    def _repr_html_(self) -> str:
+        from langchain_qwen.grounding.display import html
+
+        return html(self)

@@ -1,0 +1,190 @@
+"""Checks a statement against the passages it cites, without asking a model.
+
+Every number, date, name and quoted string of the statement must occur in the passages, whatever their format, and
+most of its words too.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import regex
+
+from langchain_qwen.grounding.words import normalised, words
+
+_NUMBER = regex.compile(r"(?<!\d)\d{1,3}(?:[.,'’\u00a0\u202f ]\d{3})+(?:[.,]\d+)?(?!\d)|\d+(?:[.,]\d+)?")
+_ISO_DATE = regex.compile(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b")
+_QUOTED = regex.compile(r"[“«「『‘']([^“”«»「」『』‘’']{2,})[”»」』’'](?!\p{L})")
+_CAPITALISED = regex.compile(r"\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
+_YEAR = regex.compile(r"(?<!\d)(?<!\d[.,])(?:1[5-9]|20)\d\d(?!\d)(?!\.\d+(?![\d.]))(?!,\d{3})")
+_SENTENCE_START = regex.compile(r"(?:^|[.!?:]\s+|\n)[\W_]*$")
+
+_MONTHS = (
+    "january jan enero janvier januar gennaio janeiro января январь januari ianuarie ocak ιανουαρίου",
+    "february feb febrero février februar febbraio fevereiro февраля февраль februari februarie şubat φεβρουαρίου",
+    "march mar marzo mars märz março марта март maart martie mart μαρτίου",
+    "april apr abril avril aprile апреля апрель aprilie nisan απριλίου",
+    "may mayo mai maggio maio мая май mei mayıs μαΐου",
+    "june jun junio juin juni giugno junho июня июнь iunie haziran ιουνίου",
+    "july jul julio juillet juli luglio julho июля июль iulie temmuz ιουλίου",
+    "august aug agosto août августа август augustus ağustos αυγούστου",
+    "september sep sept septiembre septembre settembre setembro сентября сентябрь septembrie eylül σεπτεμβρίου",
+    "october oct octubre octobre oktober ottobre outubro октября октябрь octombrie ekim οκτωβρίου",
+    "november nov noviembre novembre novembro ноября ноябрь noiembrie kasım νοεμβρίου",
+    "december dec diciembre décembre dezember dicembre dezembro декабря декабрь decembrie aralık δεκεμβρίου",
+)
+_MONTH_NUMBERS = {normalised(name): number for number, names in enumerate(_MONTHS, 1) for name in names.split()}
+_WORD_NUMBERS = {
+    word: str(number)
+    for number, group in enumerate(
+        (
+            "zero 零",
+            "one 一",
+            "two 二 两",
+            "three 三",
+            "four 四",
+            "five 五",
+            "six 六",
+            "seven 七",
+            "eight 八",
+            "nine 九",
+            "ten 十",
+            "eleven 十一",
+            "twelve 十二",
+        )
+    )
+    for word in group.split()
+}
+# Words that carry no meaning of their own.
+_SMALL = (
+    "a an the of in on at to for from by with and or but as is are was were be been has have had it its this that "
+    "these those he she they his her their there which who what when where how not no yes i we you do does did will "
+    "would de la el los las en y que es un una del por con le les des et est dans du der die das und ist im ein eine "
+    "von zu"
+)
+_SMALL_WORDS = frozenset(_SMALL.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """How far passages support a statement.
+
+    Attributes:
+        missing: Facts of the statement that the passages do not hold.
+        coverage: The share of its words that they do hold.
+    """
+
+    missing: tuple[str, ...]
+    coverage: float
+
+
+def support(statement: str, evidence: str, question: str = "") -> Support:
+    """Compare a statement with the text it cites.
+
+    Args:
+        statement: One or a few sentences.
+        evidence: The cited passages' texts, with their titles and dates.
+        question: What was asked: names in it may be repeated, its numbers must be in the evidence too.
+    """
+    known = words(evidence)
+    missing = [
+        *_missing_numbers(statement, evidence),
+        *_missing_names(statement, {*known, *words(question)}),
+        *(quoted for quoted in _quoted(statement) if not _holds(evidence, quoted) and not _holds(question, quoted)),
+    ]
+    return Support(tuple(dict.fromkeys(missing)), _coverage(statement, {*known, *words(question)}))
+
+
+def years(text: str) -> list[str]:
+    """The years that a text names."""
+    return list(dict.fromkeys(_YEAR.findall(normalised(text))))
+
+
+def numbers(text: str) -> set[str]:
+    """All numbers of a text in one form: digits, a point before decimals; months and small number words as numbers."""
+    text = normalised(text)
+    found = {form for match in _NUMBER.finditer(text) for form in _forms(match.group())}
+    for match in _ISO_DATE.finditer(text):
+        found |= {str(int(part)) for part in match.groups()}
+    for word in regex.findall(r"\p{L}+", text):
+        if word in _MONTH_NUMBERS:
+            found.add(str(_MONTH_NUMBERS[word]))
+        if word in _WORD_NUMBERS:
+            found.add(_WORD_NUMBERS[word])
+    found |= {_WORD_NUMBERS[word] for word in regex.findall(r"十[一二]|[零一二两三四五六七八九十]", text)}
+    return found
+
+
+def _missing_numbers(statement: str, evidence: str) -> list[str]:
+    there = numbers(evidence)
+    missing = [
+        match.group()
+        for match in _NUMBER.finditer(normalised(statement))
+        if not there.intersection(_forms(match.group()))
+    ]
+    # "may" and "march" are words of other kinds too, which the names' check leaves alone.
+    for match in _CAPITALISED.finditer(statement):
+        month = _MONTH_NUMBERS.get(normalised(match.group()))
+        if month and str(month) not in there and not _begins_sentence(statement, match.start()):
+            missing.append(match.group())
+    return missing
+
+
+def _forms(number: str) -> set[str]:
+    """What a written number may mean: separators of thousands and of decimals differ between languages."""
+    digits = regex.sub(r"['’\s]", "", number)
+    forms = set()
+    for thousands, decimal in ((",", "."), (".", ",")):
+        if regex.fullmatch(rf"\d{{1,3}}(?:\{thousands}\d{{3}})+(?:\{decimal}\d+)?|\d+(?:\{decimal}\d+)?", digits):
+            whole, _, fraction = digits.replace(thousands, "").replace(decimal, ".").partition(".")
+            fraction = fraction.rstrip("0")
+            forms.add((whole.lstrip("0") or "0") + (f".{fraction}" if fraction else ""))
+    return forms
+
+
+def _missing_names(statement: str, known: set[str]) -> list[str]:
+    missing = []
+    for match in _CAPITALISED.finditer(statement):
+        parts = words(match.group())
+        small = len(parts) == 1 and (parts[0] in _SMALL_WORDS or parts[0] in _MONTH_NUMBERS)
+        if small or _begins_sentence(statement, match.start()):
+            continue
+        if not all(_known(part, known) for part in parts):
+            missing.append(match.group())
+    return missing
+
+
+def _begins_sentence(text: str, start: int) -> bool:
+    return _SENTENCE_START.search(text[:start]) is not None
+
+
+def _quoted(statement: str) -> list[str]:
+    return [match.group(1) for match in _QUOTED.finditer(statement)]
+
+
+def _holds(text: str, part: str) -> bool:
+    return _squeezed(part) in _squeezed(text)
+
+
+def _squeezed(text: str) -> str:
+    squeezed: str = regex.sub(r"[\s\p{P}]+", " ", normalised(text))
+    return squeezed.strip()
+
+
+def _coverage(statement: str, known: set[str]) -> float:
+    asked = [word for word in words(statement) if word not in _SMALL_WORDS]
+    if not asked:
+        return 1.0
+    return sum(_known(word, known) for word in asked) / len(asked)
+
+
+def _known(word: str, known: Iterable[str]) -> bool:
+    """Whether a text's words hold this one, up to its ending."""
+    if word in known:
+        return True
+    if not word.isalpha() or len(word) < 5 or not unicodedata.category(word[0]).startswith("L"):
+        return False
+    stem = word[: max(4, len(word) - 3)]
+    return any(other.startswith(stem) for other in known)

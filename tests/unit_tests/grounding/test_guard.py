@@ -1,0 +1,87 @@
+"""Questions about times that the model cannot know."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableLambda
+
+from langchain_qwen.errors import InvalidMessagesError
+from langchain_qwen.grounding import AbstainReason, CutoffGuard, GroundedAnswerer, Timing
+from tests.unit_tests.grounding.scripted import ScriptedModel
+
+DAY = date(2026, 1, 2)
+
+
+def sorter(news: str) -> ScriptedModel:
+    """Says that questions with the word `news` are recent and do not last."""
+    return ScriptedModel(states=lambda prompt: (news in prompt) == ("recent news?" in prompt))
+
+
+@pytest.mark.parametrize(
+    ("question", "timing"),
+    [
+        ("Who won the cup in 2025?", Timing.AFTER_CUTOFF),
+        ("Who won the cup in 2010?", Timing.KNOWABLE),
+        ("Who won the cup last year?", Timing.AFTER_CUTOFF),
+        ("Who is currently the president?", Timing.MAY_HAVE_CHANGED),
+        ("现在的总统是谁？", Timing.MAY_HAVE_CHANGED),
+        ("What is two plus two?", Timing.KNOWABLE),
+        ("Who stepped down in the strike?", Timing.MAY_HAVE_CHANGED),
+    ],
+)
+async def test_timing(question, timing):
+    guard = CutoffGuard(sorter("strike"), as_of=DAY)
+    verdict = guard.invoke(question)
+    assert verdict.timing is timing
+    assert verdict.knowable == (timing is Timing.KNOWABLE)
+    assert await guard.ainvoke([HumanMessage(question)]) == verdict
+
+
+def test_without_a_model_only_words_tell():
+    guard = CutoffGuard(as_of=DAY)
+    assert guard.invoke("Who stepped down in the strike?").knowable
+    assert not guard.invoke("Who stepped down in 2025?").knowable
+
+
+def test_before_the_cutoff_all_is_knowable():
+    guard = CutoffGuard(sorter("strike"), as_of=date(2020, 1, 1))
+    assert guard.invoke("Who is currently on strike?").knowable
+    moved = CutoffGuard(as_of=DAY, knowledge_cutoff=date(2025, 12, 1))
+    assert moved.invoke("Who won in 2025?").knowable
+
+
+async def test_a_guarded_model_abstains_or_asks_elsewhere():
+    guard = CutoffGuard(as_of=DAY)
+    model = RunnableLambda(lambda _: AIMessage("from memory"))
+    guarded = guard.guarded(model)
+    assert guarded.invoke("What is two plus two?").text == "from memory"
+    answer = guarded.invoke("Who won in 2025?")
+    assert "2025" in answer.text
+    assert "December 2023" in answer.text
+    assert answer.additional_kwargs["cutoff_verdict"]["timing"] == "after_cutoff"
+    assert (await guarded.ainvoke("Who won in 2025?")).text == answer.text
+    documents = [Document(id="a", page_content="The Reds won in 2025.")]
+    grounded = GroundedAnswerer(
+        RunnableLambda(lambda _: documents),
+        ScriptedModel(states="Reds", answer="The Reds won.", quotes='"The Reds won in 2025." [1]'),
+        as_of=DAY,
+    )
+    routed = guard.guarded(model, otherwise=grounded)
+    assert routed.invoke([HumanMessage("Who won in 2025?")]).text == "The Reds won. [1]"
+    assert (await routed.ainvoke("Who won in 2026?")).abstained is AbstainReason.NO_DATED_EVIDENCE
+
+
+def test_no_question():
+    with pytest.raises(InvalidMessagesError, match="question"):
+        CutoffGuard().invoke([AIMessage("Hello")])
+
+
+def test_fake_models_without_logprobs_are_refused():
+    model = GenericFakeChatModel(messages=iter(["Yes"] * 4))
+    with pytest.raises(ValueError, match="log probabilities"):
+        CutoffGuard(model, as_of=DAY).invoke("Why?")

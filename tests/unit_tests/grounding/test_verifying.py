@@ -1,0 +1,81 @@
+"""Facts are compared in every format."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from langchain_qwen.grounding.cutoff import named_years
+from langchain_qwen.grounding.verifying import numbers, support, years
+
+
+@pytest.mark.parametrize(
+    ("statement", "evidence"),
+    [
+        ("It was released on 10 December 2020.", "released on Dec. 10, 2020"),
+        ("Er erschien am 10. Dezember 2020.", "erschien am 2020-12-10"),
+        ("发布于2020年12月10日", "2020年12月10日发布"),
+        ("It cost 1,234,567 euros.", "es kostete 1.234.567 euros, it cost"),
+        ("It cost 1.5 million.", "it cost 1,5 million"),
+        ("There are 7 gates.", "there are seven gates"),
+        ("Seven gates were built.", "7 gates were built"),
+        ("٤٧ people died", "47 people died"),
+        ("It is 12.50 high", "it is 12.5 high"),
+        ("Ana Ferreira built it.", "built by Ana FERREIRA"),
+        ("The prize went to François Englert.", "the prize: Francois Englert"),
+        ("The sign says 'keep out'.", "the sign says “Keep out”"),
+        ("The towers' builders", "the tower builder"),
+    ],
+)
+def test_supported(statement, evidence):
+    found = support(statement, evidence)
+    assert found.missing == ()
+    assert found.coverage >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("statement", "evidence", "missing"),
+    [
+        ("It was released in 2019.", "released in 2020", ("2019",)),
+        ("It was released on 10 November 2020.", "released on 2020-12-10", ("November",)),
+        ("It costs 15 euros.", "it costs 1.5 euros", ("15",)),
+        ("It was built by Ana Ferreira.", "built by Ana Costa", ("Ferreira",)),
+        ("The sign says “keep off”.", "the sign says keep out", ("keep off",)),
+        ("It has 112 rooms.", "it has 11 or 12 rooms", ("112",)),
+    ],
+)
+def test_missing_facts(statement, evidence, missing):
+    assert support(statement, evidence).missing == missing
+
+
+def test_names_of_the_question_may_be_repeated_but_not_its_numbers():
+    question = "When did the Marlinda sink in 1988?"
+    assert support("The ship Marlinda sank in May.", "the ship sank in May", question).missing == ()
+    assert support("The ship sank in 1988.", "the ship sank", question).missing == ("1988",)
+
+
+def test_coverage_is_the_share_of_words_found():
+    assert support("photosynthesis turns light into sugar", "the mill makes sugar").coverage == pytest.approx(0.2)
+    assert support("植物吸收阳光", "磨坊生产糖").coverage == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1,000", {"1000", "1"}),
+        ("1.000,5", {"1000.5"}),
+        ("3 May", {"3", "5"}),
+        ("2020-01-05", {"2020", "1", "5"}),
+        ("007", {"7"}),
+    ],
+)
+def test_numbers(text, expected):
+    assert numbers(text) >= expected
+
+
+def test_years():
+    assert years("In 1998 and 2031, 20,000 people paid 1999.50 for 12345") == ["1998", "2031"]
+    assert years("据公报，2023年五一，2024.5.1") == ["2023", "2024"]
+    assert named_years("Who won last year and this year?", date(2026, 3, 1)) == ["2026", "2025"]
+    assert named_years("今年的冠军", date(2026, 3, 1)) == ["2026"]
