@@ -3,6 +3,16 @@
 from langchain_qwen.history.counting import PromptCounter
 from langchain_qwen.history.marks import pin
 from langchain_qwen.history.report import TrimReport
+from langchain_qwen.history.stats import ConversationStats, plot_window
+from langchain_qwen.history.threads import OneWriterPerThread
 from langchain_qwen.history.trimmer import HistoryTrimmer
 
-__all__ = ["HistoryTrimmer", "PromptCounter", "TrimReport", "pin"]
+__all__ = [
+    "ConversationStats",
+    "HistoryTrimmer",
+    "OneWriterPerThread",
+    "PromptCounter",
+    "TrimReport",
+    "pin",
+    "plot_window",
+]

@@ -36,19 +36,23 @@ def role_of(message: BaseMessage) -> str:
 
 def key_of(message: BaseMessage) -> Key:
     """Equal for messages that are written alike and marked alike."""
+    # Runs for every message of the history at each trim, so the common cases come first.
+    kind = type(message)
     content: Any = message.content
-    if not isinstance(content, str):
-        content = (repr(content),)
     more: Any = None
-    if isinstance(message, AIMessage):
+    if kind is HumanMessage or kind is SystemMessage:
+        pass
+    elif isinstance(message, AIMessage):
         if message.tool_calls or message.invalid_tool_calls:
             more = repr((message.tool_calls, message.invalid_tool_calls))
     elif isinstance(message, ToolMessage):
         more = message.tool_call_id
     elif isinstance(message, ChatMessage):
         more = message.role
-    marks = repr(message.additional_kwargs) if message.additional_kwargs else None
-    return (type(message), message.name, content, more, marks)
+    if type(content) is not str:
+        content = (repr(content),)
+    marks = message.additional_kwargs
+    return (kind, message.name, content, more, repr(marks) if marks else None)
 
 
 class PromptCounter:

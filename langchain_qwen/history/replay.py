@@ -68,7 +68,7 @@ Summarising = Generator[SummaryRequest, "str | SummaryFailure", None]
 
 @dataclass(slots=True)
 class Replay:
-    """A history as far as it was read, and what became of it."""
+    """A history as far as it was read, and what became of it; `decided` once the last message was seen to."""
 
     view: View
     limits: Limits
@@ -79,6 +79,7 @@ class Replay:
     failures: list[str] = field(default_factory=list)
     prefix_kept: int = 0
     trimmed: bool = False
+    decided: bool = False
 
     def copy(self) -> Replay:
         """A replay that can be run on without changing this one."""
@@ -95,6 +96,7 @@ class Replay:
             if self._completes(message):
                 yield from self._call_point()
             self.view.add(message)
+            self.decided = False
             self.keys.append(key_of(message))
         self.view.close()
         if self._asks():
@@ -141,13 +143,14 @@ class Replay:
         )
 
     def _asks(self) -> bool:
-        return bool(self.view.body) and self.view.body[-1].asks
+        return not self.decided and bool(self.view.body) and self.view.body[-1].asks
 
     def _completes(self, message: BaseMessage) -> bool:
         return self._asks() and role_of(message) != "tool"
 
     def _call_point(self) -> Summarising:
         self.view.close()
+        self.decided = True
         self.trimmed = False
         self.prefix_kept = self.view.tokens - self.view.body[-1].tokens - self.view.counter.opening
         if self.view.tokens > self.limits.high:

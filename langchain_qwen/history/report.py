@@ -49,6 +49,11 @@ class TrimReport:
     trimmed: bool
     summary_failures: tuple[str, ...] = ()
 
+    @property
+    def changed(self) -> bool:
+        """Whether what is sent differs from the history."""
+        return bool(self.cleared or self.summarised or self.dropped or self.shortened)
+
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, as callbacks get it."""
         return asdict(self)

@@ -238,7 +238,8 @@ def messages_of(history: Any) -> list[BaseMessage]:
         history = history.messages
     if isinstance(history, str):
         return [HumanMessage(history)]
-    return convert_to_messages(history)
+    messages = list(history)
+    return messages if all(isinstance(message, BaseMessage) for message in messages) else convert_to_messages(messages)
 
 
 def _plain(tools: Sequence[Any]) -> list[Tool]:

@@ -31,6 +31,8 @@ MAY_IMPORT = {
         "parameters",
         "structured_output",
     },
+    "history": {"errors", "prompting", "chat_models"},  # the last for its type only
+    "middleware": {"history"},
     "init_chat_model": {"errors"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting"},
 }

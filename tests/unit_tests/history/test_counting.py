@@ -16,7 +16,7 @@ from langchain_qwen.prompting import Prompter
 from tests.unit_tests.history.histories import TOOL, histories
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories())
 def test_the_sum_is_the_whole(model: ChatQwen, messages):
     counter = PromptCounter(model.prompter)
