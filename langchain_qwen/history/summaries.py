@@ -99,6 +99,9 @@ class Summaries:
         return bounded
 
     def _bounded(self, text: str) -> str:
-        ends = [len(text), *(match.end() for match in reversed([*re.finditer(r"[.!?。！？](?=\s|$)|[。！？]|\n", text)]))]
+        ends = [
+            len(text),
+            *(match.end() for match in reversed([*re.finditer(r"[.!?。！？](?=\s|$)|[。！？]|\n", text)])),
+        ]
         fitting = (end for end in ends if self._counter.segment([summary_message(text[:end])]) <= self._max_tokens)
         return text[: next(fitting, 0)].strip()

@@ -92,7 +92,9 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         window: int | None = None,
     ):
         window = min(window or model.context_window, model.context_window)
-        reserve = min(2048, window // 8) if reserve is None and not model.max_tokens else reserve or model.max_tokens or 0
+        reserve = (
+            min(2048, window // 8) if reserve is None and not model.max_tokens else reserve or model.max_tokens or 0
+        )
         if not 0 < reserve < window:
             raise InvalidParameterError(f"reserve={reserve} leaves no room for messages in a window of {window} tokens")
         if not 0 < low_mark <= high_mark <= 1:

@@ -49,9 +49,7 @@ def trim(model: ChatQwen) -> HistoryTrimmer:
 
 async def test_an_agent_sends_what_fits_and_keeps_all(model: ChatQwen, trim):
     writer, middleware = talker(), HistoryMiddleware(trim)
-    agent = create_agent(
-        writer, middleware=[middleware], system_prompt="Be kind.", checkpointer=InMemorySaver()
-    )
+    agent = create_agent(writer, middleware=[middleware], system_prompt="Be kind.", checkpointer=InMemorySaver())
     for i in range(30):
         state = agent.invoke(question(i), THREAD) if i % 2 else await agent.ainvoke(question(i), THREAD)
     assert len(state["messages"]) == 60

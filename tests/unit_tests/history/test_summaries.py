@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shelve
 
 import pytest
@@ -67,9 +68,9 @@ def test_the_prompt_goes_on_from_what_was_sent(model: ChatQwen):
 
 
 def test_one_text_for_one_history(model: ChatQwen, tmp_path):
-    with shelve.open(str(tmp_path / "summaries")) as store:  # noqa: S301
+    with shelve.open(str(tmp_path / "summaries")) as store:
         first = trimmer(model, scripted(*(f"Part {i}." for i in range(99))), summaries=store).invoke(HISTORY)
-    with shelve.open(str(tmp_path / "summaries")) as store:  # noqa: S301
+    with shelve.open(str(tmp_path / "summaries")) as store:
         again = trimmer(model, scripted(), summaries=store)  # would have nothing to say
         shown, report = again.with_report(HISTORY)
     assert [m.text for m in shown] == [m.text for m in first]
@@ -111,4 +112,4 @@ def test_many_blocks_are_folded_into_one(model: ChatQwen):
         counts.append(len(blocks))
         assert report.summary_tokens <= trim.limits.summaries_tokens
     assert max(counts) > 1
-    assert any(later < earlier for earlier, later in zip(counts, counts[1:], strict=False))
+    assert any(later < earlier for earlier, later in itertools.pairwise(counts))
