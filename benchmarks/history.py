@@ -3,12 +3,12 @@
     python -m benchmarks.history --data DIR
     python -m benchmarks.history --data DIR --parts trim prefill     # without running the model
 
-Prefilled tokens are counted on the exact ids of every prompt of a conversation, through the engine's own block pool with
-the memory of one window; no model runs for that. Those computed again are the prefilled ones less what a conversation
+Prefilled tokens are counted on the exact ids of every prompt of a conversation, through the engine's own block pool
+with the memory of one window; no model runs for that. Those computed again are the prefilled ones less what a conversation
 that never forgets would prefill. Summaries of 200 words stand in for a summariser there, and its prompts count too.
 
-Recall: ten facts are told early in a long conversation, five of them pinned, and asked for at its end. The summaries are
-the model's own.
+Recall: ten facts are told early in a long conversation, five of them pinned, and asked for at its end. The summaries
+are the model's own.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from langchain_qwen.history import HistoryTrimmer, PromptCounter, pin
 
 Prompt = Callable[[list[BaseMessage]], list[BaseMessage]]
 
+PARTS = ("trim", "prefill", "recall")
 SYSTEM = SystemMessage("You are a friend who listens well and remembers what was said.")
 WORDS = "They spoke about their plans, their families and what they did in the last weeks. "
 FACTS = [
@@ -137,6 +138,7 @@ class Summarizing:
         self._seen = 0
 
     def __call__(self, messages: list[BaseMessage]) -> list[BaseMessage]:
+        """The state's messages, summarised when they are above the trigger."""
         self._state += messages[self._seen :]
         self._seen = len(messages)
         state: Any = {"messages": self._state}
@@ -221,14 +223,10 @@ def main() -> None:
     """Measure and print."""
     parser = argument_parser("Conversation state: trims, prefill, recall.")
     parser.add_argument("--turns", type=int, default=500, help="messages of the conversation for prefill")
-    parser.add_argument(
-        "--window", type=int, default=8192, help="window for prefill; the conversation has to exceed it"
-    )
+    parser.add_argument("--window", type=int, default=8192, help="window for prefill, smaller than the conversation")
     parser.add_argument("--recall-turns", type=int, default=100, help="messages of the conversation for recall")
     parser.add_argument("--recall-window", type=int, default=2048, help="window for recall")
-    parser.add_argument(
-        "--parts", nargs="+", default=["trim", "prefill", "recall"], choices=["trim", "prefill", "recall"]
-    )
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     arguments = parser.parse_args()
     print_environment()
     model = ChatQwen(model=arguments.model, precision=arguments.precision, temperature=0)

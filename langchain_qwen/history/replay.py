@@ -251,9 +251,9 @@ class Replay:
         largest = max((*view.lead, *view.summaries, *view.body), key=lambda segment: segment.tokens)
         reserved = limits.window - limits.budget
         return ContextOverflowError(
-            f"after all steps ({', '.join(limits.steps) or 'none'}) the prompt has {view.tokens} tokens, but the budget "
-            f"is {limits.budget} (a window of {limits.window} less {reserved} for the answer); the largest message left, "
-            f"messages[{largest.places[0] if largest.places else 'summary'}], has {largest.tokens}. Shorten or unpin "
+            f"after all steps ({', '.join(limits.steps) or 'none'}) the prompt has {view.tokens} tokens, but the "
+            f"budget is {limits.budget} (a window of {limits.window} less {reserved} for the answer); the largest message "
+            f"left, messages[{largest.places[0] if largest.places else 'summary'}], has {largest.tokens}. Shorten or unpin "
             'messages, reserve less, or set oversize="shorten"',
             prompt_tokens=view.tokens,
             reserved_tokens=reserved,

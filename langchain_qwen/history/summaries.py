@@ -20,6 +20,8 @@ INSTRUCTION = (
     "decisions, wishes and open questions. Write plain short sentences, {words} words at most, and nothing else."
 )
 
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？।؟]|\n")
+
 
 class Summaries:
     """Answers requests for summaries.
@@ -99,9 +101,6 @@ class Summaries:
         return bounded
 
     def _bounded(self, text: str) -> str:
-        ends = [
-            len(text),
-            *(match.end() for match in reversed([*re.finditer(r"[.!?。！？](?=\s|$)|[。！？]|\n", text)])),
-        ]
+        ends = [len(text), *reversed([match.end() for match in _SENTENCE_END.finditer(text)])]
         fitting = (end for end in ends if self._counter.segment([summary_message(text[:end])]) <= self._max_tokens)
         return text[: next(fitting, 0)].strip()

@@ -38,12 +38,12 @@ class OneWriterPerThread(Runnable[Any, Any]):
         self._folder = Path(folder or self._own.name)  # type: ignore[union-attr]
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         """Run when the runs before are done."""
         with self._lock(config):
             return self.graph.invoke(input, config, **kwargs)
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         """Run when the runs before are done."""
         lock = await _acquired(self._lock(config))
         try:
@@ -51,12 +51,12 @@ class OneWriterPerThread(Runnable[Any, Any]):
         finally:
             lock.release()
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
         """Stream when the runs before are done; the turn ends with the stream."""
         with self._lock(config):
             yield from self.graph.stream(input, config, **kwargs)
 
-    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:  # noqa: A002
         """Stream when the runs before are done; the turn ends with the stream."""
         lock = await _acquired(self._lock(config))
         try:
@@ -78,7 +78,7 @@ async def _acquired(lock: FileLock) -> FileLock:
     while True:
         try:
             lock.acquire(blocking=False)
-        except TimeoutError:
+        except TimeoutError:  # noqa: PERF203  the loop is for waiting
             await asyncio.sleep(0.02)
         else:
             return lock

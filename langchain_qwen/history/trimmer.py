@@ -41,8 +41,8 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
     ```
 
     It takes messages, a prompt value, a dict with "messages", or any object with `.messages`, and never changes them.
-    Where the prompt is above `high_mark` of the budget it is cut to `low_mark`, with the steps in their order until that
-    is reached. A call and its results stay together, and so do a question and all that answers it. What stays in any
+    Where the prompt is above `high_mark` of the budget it is cut to `low_mark`, with the steps in their order until
+    that is reached. A call and its results stay together, and so do a question and all that answers it. What stays in any
     case: system messages, the first `pin_first` messages and those marked with `pin`, each with what belongs to it; the
     open question; the last step of its answer. The same history always gets the same cut.
 
@@ -92,9 +92,8 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         window: int | None = None,
     ):
         window = min(window or model.context_window, model.context_window)
-        reserve = (
-            min(2048, window // 8) if reserve is None and not model.max_tokens else reserve or model.max_tokens or 0
-        )
+        if reserve is None:
+            reserve = model.max_tokens or min(2048, window // 8)
         if not 0 < reserve < window:
             raise InvalidParameterError(f"reserve={reserve} leaves no room for messages in a window of {window} tokens")
         if not 0 < low_mark <= high_mark <= 1:
@@ -128,7 +127,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         self._replays: list[Replay] = []
         self._lock = threading.Lock()
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> list[BaseMessage]:
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> list[BaseMessage]:  # noqa: A002
         """The messages to send.
 
         Raises:
@@ -136,18 +135,18 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
             InvalidMessagesError: For what no conversation can hold, for instance results without their call.
         """
 
-        def run(input: Any, config: RunnableConfig) -> list[BaseMessage]:
-            messages, report = self.with_report(input, config=config, **kwargs)
+        def run(history: Any, config: RunnableConfig) -> list[BaseMessage]:
+            messages, report = self.with_report(history, config=config, **kwargs)
             dispatch_custom_event(EVENT, report.as_dict(), config=config)
             return messages
 
         return self._call_with_config(run, input, config)
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> list[BaseMessage]:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> list[BaseMessage]:  # noqa: A002
         """As `invoke`."""
 
-        async def run(input: Any, config: RunnableConfig) -> list[BaseMessage]:
-            messages, report = await self.awith_report(input, config=config, **kwargs)
+        async def run(history: Any, config: RunnableConfig) -> list[BaseMessage]:
+            messages, report = await self.awith_report(history, config=config, **kwargs)
             await adispatch_custom_event(EVENT, report.as_dict(), config=config)
             return messages
 
