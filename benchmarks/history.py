@@ -4,8 +4,8 @@
     python -m benchmarks.history --data DIR --parts trim prefill     # without running the model
 
 Prefilled tokens are counted on the exact ids of every prompt of a conversation, through the engine's own block pool
-with the memory of one window; no model runs for that. Those computed again are the prefilled ones less what a conversation
-that never forgets would prefill. Summaries of 200 words stand in for a summariser there, and its prompts count too.
+with the memory of one window; no model runs for that. Those computed again are the prefilled ones less what a
+conversation that never forgets would prefill. Summaries of 200 words stand in for a summariser there, and its prompts count too.
 
 Recall: ten facts are told early in a long conversation, five of them pinned, and asked for at its end. The summaries
 are the model's own.

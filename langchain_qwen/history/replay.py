@@ -252,9 +252,9 @@ class Replay:
         reserved = limits.window - limits.budget
         return ContextOverflowError(
             f"after all steps ({', '.join(limits.steps) or 'none'}) the prompt has {view.tokens} tokens, but the "
-            f"budget is {limits.budget} (a window of {limits.window} less {reserved} for the answer); the largest message "
-            f"left, messages[{largest.places[0] if largest.places else 'summary'}], has {largest.tokens}. Shorten or unpin "
-            'messages, reserve less, or set oversize="shorten"',
+            f"budget is {limits.budget} (a window of {limits.window} less {reserved} for answers); the largest message "
+            f"left, messages[{largest.places[0] if largest.places else 'summary'}], has {largest.tokens}. Shorten "
+            'or unpin messages, reserve less, or set oversize="shorten"',
             prompt_tokens=view.tokens,
             reserved_tokens=reserved,
             context_window=limits.window,
