@@ -5,7 +5,8 @@
 
 Prefilled tokens are counted on the exact ids of every prompt of a conversation, through the engine's own block pool
 with the memory of one window; no model runs for that. Those computed again are the prefilled ones less what a
-conversation that never forgets would prefill. Summaries of 200 words stand in for a summariser there, and its prompts count too.
+conversation that never forgets would prefill. Summaries of 200 words stand in for a summariser there, and its prompts
+count too.
 
 Recall: ten facts are told early in a long conversation, five of them pinned, and asked for at its end. The summaries
 are the model's own.
@@ -87,7 +88,7 @@ class PrefixCache:
 class StandIn(BaseChatModel):
     """Summarises in words that are always the same length, at the cost of its prompt."""
 
-    cache: Any
+    engine: Any  # `cache` would be LangChain's own
 
     @property
     def _llm_type(self) -> str:
@@ -95,7 +96,7 @@ class StandIn(BaseChatModel):
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         answer = AIMessage(WORDS * 13)
-        self.cache.send(messages, answer)
+        self.engine.send(messages, answer)
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
 
@@ -109,7 +110,9 @@ def prefilled(messages: list[BaseMessage], cache: PrefixCache, prompt: Prompt) -
 
 def trim_ours(trim: HistoryTrimmer, messages: list[BaseMessage]) -> list[BaseMessage]:
     """The prompt without the system message."""
-    return trim.invoke([SYSTEM, *messages])[1:]
+    kept, report = trim.with_report([SYSTEM, *messages])
+    assert not report.summary_failures, report.summary_failures
+    return kept[1:]
 
 
 def trim_theirs(counter: PromptCounter, budget: int, messages: list[BaseMessage]) -> list[BaseMessage]:
@@ -156,7 +159,7 @@ def measure_prefill(model: ChatQwen, messages: list[BaseMessage], window: int) -
     again: dict[str, int] = {}
     for name in ("ours", "ours_dropping", "trim_messages", "summarization", "summarization_half"):
         cache = PrefixCache(model)
-        stand_in = StandIn(cache=cache)
+        stand_in = StandIn(engine=cache)
         ours = partial(HistoryTrimmer, model, window=window, reserve=reserve, summariser=stand_in)
         ways: dict[str, Callable[[], Prompt]] = {
             "ours": lambda ours=ours: partial(trim_ours, ours(steps=("summarise", "drop"))),  # type: ignore[misc]

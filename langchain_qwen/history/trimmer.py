@@ -43,8 +43,8 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
     It takes messages, a prompt value, a dict with "messages", or any object with `.messages`, and never changes them.
     Where the prompt is above `high_mark` of the budget it is cut to `low_mark`, with the steps in their order until
     that is reached. A call and its results stay together, and so do a question and all that answers it. What stays in
-    any case: system messages, the first `pin_first` messages and those marked with `pin`, each with what belongs to it; the
-    open question; the last step of its answer. The same history always gets the same cut.
+    any case: system messages, the first `pin_first` messages and those marked with `pin`, each with what belongs to it;
+    the open question; the last step of its answer. The same history always gets the same cut.
 
     Each call dispatches the report as the custom event `history_trimmed` (`on_custom_event` of callback handlers).
 
