@@ -237,6 +237,7 @@ def main() -> None:
     result: dict[str, Any] = {"model": arguments.model, "turns": arguments.turns, "window": arguments.window}
     if "trim" in arguments.parts:
         result |= measure_trim(model, messages)
+        print(result, flush=True)
     if "prefill" in arguments.parts:
         result |= measure_prefill(model, messages[: arguments.turns], arguments.window)
     if "recall" in arguments.parts:
