@@ -182,7 +182,7 @@ class View:
                 continue
             if segment.turn < self.turn:
                 turns.setdefault(segment.turn, []).append(segment)
-            elif segment.role != "user" and segment is not last:
+            elif len(segment.messages) > 1 and segment is not last:  # a call with its results
                 steps.append([segment])
         return [*turns.values(), *steps]
 
