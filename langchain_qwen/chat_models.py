@@ -198,6 +198,16 @@ class ChatQwen(GenerationParameters, BaseChatModel):
             temperature=True,
         )
 
+    @property
+    def context_window(self) -> int:
+        """Tokens that prompt and answer may have together; read from the checkpoint, without its weights."""
+        return self._checkpoint(self.model).context_window
+
+    @property
+    def prompter(self) -> Prompter:
+        """What renders, encodes and counts the prompts of this model."""
+        return self._prompter(self._checkpoint(self.model))
+
     # -- counting -----------------------------------------------------------------------------------------------
 
     def get_token_ids(self, text: str) -> list[int]:

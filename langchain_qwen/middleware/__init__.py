@@ -25,6 +25,13 @@ __all__ = ["CutoffMiddleware", "GroundingMiddleware"]
 _HOMES = {
     "CutoffMiddleware": "grounding",
     "GroundingMiddleware": "grounding",
+    from langchain_qwen.middleware.history import CompactHistoryMiddleware, HistoryMiddleware
+
+__all__ = ["CompactHistoryMiddleware", "HistoryMiddleware"]
+
+_HOMES = {
+    "CompactHistoryMiddleware": "history",
+    "HistoryMiddleware": "history",
 }
 
 

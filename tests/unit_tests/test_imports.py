@@ -33,6 +33,8 @@ MAY_IMPORT = {
     },
     "grounding": {"errors"},
     "middleware": {"errors", "grounding"},
+    "history": {"errors", "prompting", "chat_models"},  # the last for its type only
+    "middleware": {"history"},
     "init_chat_model": {"errors"},
     "personas": {"errors", "output", "chat_models"},
     "middleware": {"errors", "chat_models", "personas"},

@@ -1,0 +1,83 @@
+"""Agents whose conversations stay inside the window."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from langchain.agents import AgentState
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+from langchain_core.messages import BaseMessage, RemoveMessage, SystemMessage
+from langgraph.graph.message import REMOVE_ALL_MESSAGES
+from langgraph.runtime import Runtime
+
+from langchain_qwen.history import HistoryTrimmer, TrimReport
+
+
+class HistoryMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Trims what each call of the model is sent; the agent's state keeps all messages.
+
+    The system prompt and the tools of the call are counted. What a `response_format` adds to the prompt is not: leave
+    room for it with the trimmer's `reserve`.
+
+    Attributes:
+        last_report: What the last call's trim did.
+    """
+
+    def __init__(self, trim: HistoryTrimmer):
+        super().__init__()
+        self._trim = trim
+        self.last_report: TrimReport | None = None
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any]:
+        """Send the messages that fit."""
+        messages, self.last_report = self._trim.with_report(_sent(request), tools=request.tools)
+        return handler(_override(request, messages))
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """Send the messages that fit."""
+        messages, self.last_report = await self._trim.awith_report(_sent(request), tools=request.tools)
+        return await handler(_override(request, messages))
+
+
+class CompactHistoryMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Trims the agent's state itself, for states that must not grow; earlier checkpoints still hold all messages.
+
+    Args:
+        trim: Should be given the agent's tools, which are not known when the state is trimmed.
+        system_prompt: The agent's, for the same reason.
+    """
+
+    def __init__(self, trim: HistoryTrimmer, *, system_prompt: str | None = None):
+        super().__init__()
+        self._trim = trim
+        self._system = [SystemMessage(system_prompt)] if system_prompt else []
+
+    def before_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:  # noqa: ARG002
+        """Replace the state's messages where they were above the high mark."""
+        messages, report = self._trim.with_report([*self._system, *state["messages"]])
+        return self._update(messages, report)
+
+    async def abefore_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:  # noqa: ARG002
+        """Replace the state's messages where they were above the high mark."""
+        messages, report = await self._trim.awith_report([*self._system, *state["messages"]])
+        return self._update(messages, report)
+
+    def _update(self, messages: list[BaseMessage], report: TrimReport) -> dict[str, Any] | None:
+        if not report.changed:
+            return None
+        return {"messages": [RemoveMessage(id=REMOVE_ALL_MESSAGES), *messages[len(self._system) :]]}
+
+
+def _sent(request: ModelRequest[Any]) -> list[BaseMessage]:
+    system = request.system_message
+    return [*([system] if system else []), *request.messages]
+
+
+def _override(request: ModelRequest[Any], messages: list[BaseMessage]) -> ModelRequest[Any]:
+    rest: list[Any] = messages[1:] if request.system_message else messages
+    return request.override(messages=rest)
