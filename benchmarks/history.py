@@ -134,9 +134,8 @@ class Summarizing:
     def __init__(self, model: BaseChatModel, counter: PromptCounter, budget: int, keep: tuple[str, Any]):
         trigger: Any = ("tokens", int(budget * 0.9))
         kept: Any = keep
-        self._middleware = SummarizationMiddleware(
-            model, trigger=trigger, keep=kept, token_counter=lambda messages: counter.count(list(messages))
-        )
+        count: Any = counter.count
+        self._middleware = SummarizationMiddleware(model, trigger=trigger, keep=kept, token_counter=count)
         self._state: list[BaseMessage] = []
         self._seen = 0
 

@@ -4,7 +4,7 @@
     ├── ConfigurationError            a setting is wrong (also a ValueError)
     │   ├── UnknownParameterError     no such parameter; names the nearest one
     │   ├── InvalidParameterError     a value out of range, or two that contradict each other
-    │   └── PersonaError              a persona's definition, file or variables are wrong
+    │   ├── PersonaError              a persona's definition, file or variables are wrong
     │   └── PolicyError               a safety policy that is not valid, or lacks something
     ├── MissingDependencyError        an extra is not installed (also an ImportError)
     ├── CheckpointError               the weights cannot be used
@@ -142,6 +142,8 @@ class OutputTruncatedError(QwenError, core.OutputParserException):
 
 class OutputFormatError(QwenError, core.OutputParserException):
     """An answer does not keep to the form that was promised, also after a second try."""
+
+
 class PolicyError(ConfigurationError):
     """A safety policy that is not valid, or that needs something it was not given."""
 

@@ -29,7 +29,7 @@ _MOST_REMEMBERED = 100_000
 
 def role_of(message: BaseMessage) -> str:
     """`system`, `user`, `assistant` or `tool`."""
-    known = _ROLE_OF.get(type(message))  # type: ignore[call-overload]
+    known = _ROLE_OF.get(type(message))
     role: str = known or to_roles([message])[0]["role"]
     return role
 

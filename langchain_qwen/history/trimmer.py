@@ -135,12 +135,13 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
             InvalidMessagesError: For what no conversation can hold, for instance results without their call.
         """
 
+        # LangChain hands over the arguments that a function names; its types do not say so for a config alone.
         def run(history: Any, config: RunnableConfig) -> list[BaseMessage]:
             messages, report = self.with_report(history, config=config, **kwargs)
             dispatch_custom_event(EVENT, report.as_dict(), config=config)
             return messages
 
-        return self._call_with_config(run, input, config)
+        return self._call_with_config(run, input, config)  # type: ignore[arg-type]
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> list[BaseMessage]:  # noqa: A002
         """As `invoke`."""
@@ -150,7 +151,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
             await adispatch_custom_event(EVENT, report.as_dict(), config=config)
             return messages
 
-        return await self._acall_with_config(run, input, config)
+        return await self._acall_with_config(run, input, config)  # type: ignore[arg-type]
 
     def with_report(
         self, history: Any, *, tools: Sequence[Any] | None = None, config: RunnableConfig | None = None

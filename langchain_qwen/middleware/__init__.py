@@ -6,32 +6,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langchain_qwen.middleware.grounding import CutoffMiddleware, GroundingMiddleware
+    from langchain_qwen.middleware.history import CompactHistoryMiddleware, HistoryMiddleware
     from langchain_qwen.middleware.personas import PersonaMiddleware
-
-__all__ = ["PersonaMiddleware"]
-
-_HOMES = {
-    "PersonaMiddleware": "personas",
     from langchain_qwen.middleware.safety import SafetyMiddleware
 
-__all__ = ["SafetyMiddleware"]
-
-_HOMES = {
-    "SafetyMiddleware": "safety",
-    from langchain_qwen.middleware.grounding import CutoffMiddleware, GroundingMiddleware
-
-__all__ = ["CutoffMiddleware", "GroundingMiddleware"]
-
-_HOMES = {
-    "CutoffMiddleware": "grounding",
-    "GroundingMiddleware": "grounding",
-    from langchain_qwen.middleware.history import CompactHistoryMiddleware, HistoryMiddleware
-
-__all__ = ["CompactHistoryMiddleware", "HistoryMiddleware"]
+__all__ = [
+    "CompactHistoryMiddleware",
+    "CutoffMiddleware",
+    "GroundingMiddleware",
+    "HistoryMiddleware",
+    "PersonaMiddleware",
+    "SafetyMiddleware",
+]
 
 _HOMES = {
     "CompactHistoryMiddleware": "history",
+    "CutoffMiddleware": "grounding",
+    "GroundingMiddleware": "grounding",
     "HistoryMiddleware": "history",
+    "PersonaMiddleware": "personas",
+    "SafetyMiddleware": "safety",
 }
 
 

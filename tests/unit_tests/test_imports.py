@@ -32,16 +32,12 @@ MAY_IMPORT = {
         "structured_output",
     },
     "grounding": {"errors"},
-    "middleware": {"errors", "grounding"},
     "history": {"errors", "prompting", "chat_models"},  # the last for its type only
-    "middleware": {"history"},
     "init_chat_model": {"errors"},
     "personas": {"errors", "output", "chat_models"},
-    "middleware": {"errors", "chat_models", "personas"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas"},
     "safety": {"errors", "structured_output"},
-    "middleware": {"errors", "safety"},
-    "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting"},
+    "middleware": {"errors", "chat_models", "grounding", "history", "personas", "safety"},
 }
 
 
