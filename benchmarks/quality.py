@@ -37,6 +37,7 @@ from benchmarks.contract import call_tools
 from benchmarks.cpu_engine import text_tokenizer
 from langchain_qwen import ChatQwen
 from langchain_qwen.checkpoints import Checkpoint, cache_root, open_folder, resolve
+from langchain_qwen.checkpoints.load import bitsandbytes_settings
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.loading import load_runner
 from langchain_qwen.engine.local import MAX_STEP_TOKENS
@@ -47,7 +48,7 @@ from langchain_qwen.engine.runners.cpu.weights import load_weights
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
 
 GROUPS = (32, 64, 128)
-NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}
+NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
 DEFAULT = "int4 g64"
 
 
@@ -126,7 +127,7 @@ def sides(checkpoint: Checkpoint, folder: Path, gptq: list[str]) -> Iterator[tup
         yield f"int4 g{group}", cpu_runner(checkpoint, "int4", group)
     yield "Q4_0", cpu_runner(q4_0_copy(checkpoint, folder / "q4_0"), "bf16")
     shutil.rmtree(folder / "q4_0")
-    yield "nf4", load_runner(checkpoint, precision="auto", device="cpu", quantization_config=NF4)
+    yield "nf4", load_runner(checkpoint, precision="auto", device="cpu", quantization_config=bitsandbytes_settings(NF4))
     for path in gptq:
         yield f"GPTQ {Path(path).name}", load_runner(open_folder(Path(path), path), precision="auto", device="cpu")
 
