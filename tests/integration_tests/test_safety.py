@@ -35,8 +35,8 @@ def test_stop_ends_the_generation(model):
     guarded = SafetyParser(policy("stop", {"pattern": "three"})).guard(model)
     started = time.perf_counter()
     answer = guarded.invoke("Count from one to two hundred in words, separated by spaces.")
-    assert "two" in answer.text
-    assert "three" not in answer.text
+    assert "two" in answer.text.lower()
+    assert "three" not in answer.text.lower()
     stopped = time.perf_counter() - started
     started = time.perf_counter()
     model.invoke("Count from one to two hundred in words, separated by spaces.")
