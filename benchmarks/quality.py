@@ -34,7 +34,7 @@ from safetensors.torch import save_file
 from benchmarks import scoring
 from benchmarks.common import Row, argument_parser, print_environment, print_result, read_rows, run_all, share
 from benchmarks.contract import call_tools
-from benchmarks.cpu_engine import text_tokenizer
+from benchmarks.cpu_engine import cpu_weights, text_tokenizer
 from langchain_qwen import ChatQwen
 from langchain_qwen.checkpoints import Checkpoint, cache_root, open_folder, resolve
 from langchain_qwen.checkpoints.load import bitsandbytes_settings
@@ -43,8 +43,8 @@ from langchain_qwen.engine.loading import load_runner
 from langchain_qwen.engine.local import MAX_STEP_TOKENS
 from langchain_qwen.engine.quality import Agreement, Quality
 from langchain_qwen.engine.runners.cpu.cores import usable_cores
+from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
-from langchain_qwen.engine.runners.cpu.weights import load_weights
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
 
 GROUPS = (32, 64, 128)
@@ -132,19 +132,12 @@ def sides(checkpoint: Checkpoint, folder: Path, gptq: list[str]) -> Iterator[tup
         yield f"GPTQ {Path(path).name}", load_runner(open_folder(Path(path), path), precision="auto", device="cpu")
 
 
-def cpu_runner(checkpoint: Checkpoint, precision: str, group: int = 64) -> CpuRunner:
-    """The CPU engine in a precision and, for int4 and int8, a group size."""
-    with tempfile.TemporaryDirectory() as cache:
-        weights = load_weights(
-            checkpoint.path,
-            checkpoint.config,
-            precision=precision,
-            fingerprint=checkpoint.fingerprint,
-            cache_folder=cache_root() if group == 64 else Path(cache),
-            num_threads=usable_cores(),
-            group=group,
-        )
+def cpu_runner(checkpoint: Checkpoint, precision: str, group: int = DEFAULT_GROUP) -> CpuRunner:
+    """The CPU engine in a precision and, for int4 and int8, a group size; only the default one is kept."""
     threads = usable_cores()
+    with tempfile.TemporaryDirectory() as folder:
+        cache = None if group == DEFAULT_GROUP else Path(folder)
+        weights = cpu_weights(checkpoint, precision, threads=threads, group=group, cache=cache)
     return CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS)
 
 
