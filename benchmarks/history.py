@@ -156,13 +156,16 @@ def measure_prefill(model: ChatQwen, messages: list[BaseMessage], window: int) -
     budget = window - reserve
     never = prefilled(messages, PrefixCache(model), lambda said: said)
     again: dict[str, int] = {}
-    for name in ("ours", "ours_dropping", "trim_messages", "summarization", "summarization_half"):
+    for name in ("ours", "ours_dropping", "ours_low_20", "trim_messages", "summarization", "summarization_half"):
         cache = PrefixCache(model)
         stand_in = StandIn(engine=cache)
         ours = partial(HistoryTrimmer, model, window=window, reserve=reserve, summariser=stand_in)
         ways: dict[str, Callable[[], Prompt]] = {
             "ours": lambda ours=ours: partial(trim_ours, ours(steps=("summarise", "drop"))),  # type: ignore[misc]
             "ours_dropping": lambda ours=ours: partial(trim_ours, ours(steps=("drop",))),  # type: ignore[misc]
+            "ours_low_20": lambda ours=ours: partial(  # type: ignore[misc]
+                trim_ours, ours(steps=("summarise", "drop"), low_mark=0.2)
+            ),
             "trim_messages": lambda: partial(trim_theirs, counter, budget),
             "summarization": lambda m=stand_in: Summarizing(m, counter, budget, ("messages", 20)),  # type: ignore[misc]
             "summarization_half": lambda m=stand_in: Summarizing(  # type: ignore[misc]
@@ -176,6 +179,7 @@ def measure_prefill(model: ChatQwen, messages: list[BaseMessage], window: int) -
         "prefill_ratio_dropping": round(again["trim_messages"] / again["ours_dropping"], 2),
         "prefill_ratio_summarization": round(again["summarization"] / again["ours"], 2),
         "prefill_ratio_summarization_half": round(again["summarization_half"] / again["ours"], 2),
+        "prefill_ratio_summarization_low_20": round(again["summarization"] / again["ours_low_20"], 2),
         "new_tokens": never,
         "computed_again": again,
     }

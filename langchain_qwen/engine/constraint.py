@@ -65,12 +65,6 @@ class Matcher:
         self._inner.consume_token(token)
         self._raise_on_error()
 
-    def rollback(self, count: int) -> None:
-        """Take back the last `count` tokens."""
-        if count:
-            self._inner.rollback(count)
-            self._raise_on_error()
-
     def _raise_on_error(self) -> None:
         if self._inner.is_error():
             raise EngineError(f"the grammar failed: {self._inner.get_error()}")

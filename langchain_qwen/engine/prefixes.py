@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import warnings
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -19,6 +19,8 @@ from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.protocol import Request
 from langchain_qwen.engine.runners.protocol import Runner
 
+KEPT_BYTES = 1 << 30  # some forty beginnings of 1,000 tokens
+
 
 def warm(engine: LocalEngine, tokens: Sequence[int], folder: Path, fingerprint: str) -> int:
     """Have the whole blocks that `tokens` begin with in the engine's prefix cache, from the disk where they are there.
@@ -30,7 +32,7 @@ def warm(engine: LocalEngine, tokens: Sequence[int], folder: Path, fingerprint: 
         fingerprint: Of the weights: keys and values belong to them.
 
     Returns:
-        How many tokens the engine holds now.
+        How many tokens the engine holds now. Where they cannot be written to the disk, a warning says so.
     """
     tokens = list(tokens[: len(tokens) // BLOCK_SIZE * BLOCK_SIZE])
     if not tokens:
@@ -47,7 +49,10 @@ def warm(engine: LocalEngine, tokens: Sequence[int], folder: Path, fingerprint: 
     contents = engine.between_steps(lambda pool, runner: _contents(pool, runner, tokens))
     if contents is None:  # other requests have needed the memory meanwhile
         return 0
-    _write(file, contents)
+    try:
+        _write(file, contents)
+    except (OSError, SafetensorError) as error:
+        warnings.warn(f"{file} could not be kept ({error}); later processes compute it again", stacklevel=3)
     return len(tokens)
 
 
@@ -79,7 +84,8 @@ def _read(file: Path) -> Tensor | None:
     """The kept contents; None where there are none, or the file is damaged and has to be written again."""
     try:
         contents = load_file(file)["keys_and_values"]
-    except (FileNotFoundError, SafetensorError, KeyError):
+        file.touch()  # the least recently used ones go first
+    except (OSError, SafetensorError, KeyError):
         return None
     return contents if contents.dim() == 4 and contents.dtype == torch.uint8 else None
 
@@ -91,5 +97,15 @@ def _write(file: Path, contents: Tensor) -> None:
         save_file({"keys_and_values": contents.contiguous()}, temporary)
         temporary.replace(file)  # readers see a whole file or none
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
+    _forget(file.parent)
+
+
+def _forget(folder: Path) -> None:
+    """Delete the files that have not been used for longest until the rest is within `KEPT_BYTES`."""
+    files = [(file, file.stat()) for file in folder.glob("*.safetensors")]
+    total = 0
+    for file, of in sorted(files, key=lambda item: item[1].st_mtime, reverse=True):
+        total += of.st_size
+        if total > KEPT_BYTES:
+            file.unlink(missing_ok=True)

@@ -121,6 +121,7 @@ class Scheduler:
             start=sequence.computed,
             blocks=sequence.blocks,
             num_logits=1 + len(sequence.draft) if complete else 0,
+            allowed=sequence.few_allowed,
         )
 
     def _drop_ended(self) -> None:

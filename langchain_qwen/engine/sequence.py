@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from langchain_qwen.engine import sampling
 from langchain_qwen.engine.blocks import BLOCK_SIZE, ROOT_HASH, BlockHash, BlockPool, chain_hash
 from langchain_qwen.engine.protocol import Event, Finished, Request, Started, Token
+
+FEW_TOKENS = 1024  # at most a twentieth of the head's rows with their neighbours
 
 Sink = Callable[[Event | BaseException], None]
 
@@ -32,6 +35,8 @@ class Sequence:
         self.blocks: list[int] = []
         self._hashes: list[BlockHash] = []
         self._matcher = request.constraint.matcher() if request.constraint else None
+        self._allowed: NDArray[np.bool_] | None = None  # by the grammar, for the next token, where known already
+        self.few_allowed: NDArray[np.intp] | None = None
         self._counts: sampling.TokenCounts | None = None
         self._cached: int | None = None
         self._submitted = time.monotonic()
@@ -125,6 +130,7 @@ class Sequence:
             self._accepted += 1
         if self._matcher:
             self._plan_draft()
+            self._look_ahead()
         return accepted, False
 
     def _start(self) -> None:
@@ -143,11 +149,13 @@ class Sequence:
     def _choose(self, row: sampling.Logits) -> int:
         logits = sampling.adjust(row, self.request.sampling, self._counts)
         if self._matcher:
-            logits = np.where(self._matcher.allowed()[: len(logits)], logits, np.float32(-np.inf))
+            allowed = self._matcher.allowed() if self._allowed is None else self._allowed
+            logits = np.where(allowed[: len(logits)], logits, np.float32(-np.inf))
         return sampling.choose(logits, self.request.sampling, self.answer_length)
 
     def _append(self, token: int, row: sampling.Logits) -> None:
         self.tokens.append(token)
+        self._allowed = self.few_allowed = None
         if self._counts:
             self._counts.add(token)
         if self._matcher:
@@ -163,6 +171,15 @@ class Sequence:
         room = self.request.max_tokens - self.answer_length - 1
         self.draft = self._matcher.forced()[: max(room, 0)]
         self._drafted += len(self.draft)
+
+    def _look_ahead(self) -> None:
+        """See whether the grammar leaves few tokens, so that the next step can do without the rest of the head."""
+        assert self._matcher
+        if self.draft or self.request.top_logprobs is not None:
+            return
+        self._allowed = self._matcher.allowed()
+        few = np.flatnonzero(self._allowed)
+        self.few_allowed = few if len(few) <= FEW_TOKENS else None
 
     def _finish(self, reason: Literal["stop", "length"]) -> None:
         self.sink(

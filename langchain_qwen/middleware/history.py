@@ -7,15 +7,20 @@ from typing import Any
 
 from langchain.agents import AgentState
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
 from langchain_core.messages import BaseMessage, RemoveMessage, SystemMessage
+from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.runtime import Runtime
 
 from langchain_qwen.history import HistoryTrimmer, TrimReport
+from langchain_qwen.history.trimmer import EVENT
 
 
 class HistoryMiddleware(AgentMiddleware[Any, Any, Any]):
     """Trims what each call of the model is sent; the agent's state keeps all messages.
+
+    Each trim dispatches its report as the custom event `history_trimmed`, as `HistoryTrimmer` does.
 
     The system prompt and the tools of the call are counted. What a `response_format` adds to the prompt is not: leave
     room for it with the trimmer's `reserve`.
@@ -33,14 +38,20 @@ class HistoryMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Send the messages that fit."""
-        messages, self.last_report = self._trim.with_report(_sent(request), tools=request.tools)
+        messages, report = self._trim.with_report(_sent(request), tools=request.tools)
+        self.last_report = report
+        if config := _traced():
+            dispatch_custom_event(EVENT, report.as_dict(), config=config)
         return handler(_override(request, messages))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """Send the messages that fit."""
-        messages, self.last_report = await self._trim.awith_report(_sent(request), tools=request.tools)
+        messages, report = await self._trim.awith_report(_sent(request), tools=request.tools)
+        self.last_report = report
+        if config := _traced():
+            await adispatch_custom_event(EVENT, report.as_dict(), config=config)
         return await handler(_override(request, messages))
 
 
@@ -71,6 +82,12 @@ class CompactHistoryMiddleware(AgentMiddleware[Any, Any, Any]):
         if not report.changed:
             return None
         return {"messages": [RemoveMessage(id=REMOVE_ALL_MESSAGES), *messages[len(self._system) :]]}
+
+
+def _traced() -> RunnableConfig | None:
+    """The config of the run that an event could belong to; None outside of a graph."""
+    config = ensure_config()
+    return config if getattr(config.get("callbacks"), "parent_run_id", None) else None
 
 
 def _sent(request: ModelRequest[Any]) -> list[BaseMessage]:

@@ -73,7 +73,7 @@ class SafetyMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Clean what a tool returns."""
-        return self._clean_result(await handler(request))
+        return await asyncio.to_thread(self._clean_result, await handler(request))
 
     def _guarded(self, model: BaseChatModel) -> BaseChatModel:
         return model if isinstance(model, GuardedChatModel) else self.parser.guard(model)

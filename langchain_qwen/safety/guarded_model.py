@@ -22,6 +22,8 @@ from langchain_qwen.safety.input_guard import InputGuard
 from langchain_qwen.safety.messages import AnswerFilter, as_last_chunk
 from langchain_qwen.safety.parser import SafetyParser
 
+_CUSTOM_EVENT = ("on_custom_event", "ignore_custom_event", EVENT)
+
 
 class GuardedChatModel(BaseChatModel):
     """The model with its inputs checked, the policy's instructions in its system prompt, and its answers filtered.
@@ -229,14 +231,7 @@ def _tell(run_manager: CallbackManagerForLLMRun | None, answer: AnswerFilter) ->
         dispatch(answer.events, ensure_config())
         return
     for event in answer.events:
-        handle_event(
-            run_manager.handlers,
-            "on_custom_event",
-            "ignore_custom_event",
-            EVENT,
-            event.as_dict(),
-            run_id=run_manager.run_id,
-        )
+        handle_event(run_manager.handlers, *_CUSTOM_EVENT, event.as_dict(), run_id=run_manager.run_id)
 
 
 async def _atell(run_manager: AsyncCallbackManagerForLLMRun | None, answer: AnswerFilter) -> None:
@@ -244,11 +239,4 @@ async def _atell(run_manager: AsyncCallbackManagerForLLMRun | None, answer: Answ
         await adispatch(answer.events, ensure_config())
         return
     for event in answer.events:
-        await ahandle_event(
-            run_manager.handlers,
-            "on_custom_event",
-            "ignore_custom_event",
-            EVENT,
-            event.as_dict(),
-            run_id=run_manager.run_id,
-        )
+        await ahandle_event(run_manager.handlers, *_CUSTOM_EVENT, event.as_dict(), run_id=run_manager.run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class InputGuard(Runnable[Any, Any]):
         """The same value, cleaned."""
 
         async def run(value: Any, config: RunnableConfig) -> Any:
-            output, events = self.clean(value)
+            output, events = await asyncio.to_thread(self.clean, value)  # a judge may be asked
             await adispatch(events, config)
             return output
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -106,7 +107,7 @@ class SafetyParser(Runnable[Any, Any]):
 
         async def run(value: Output, config: RunnableConfig) -> Output:
             answer = self.new_answer()
-            output = _whole(answer, value)
+            output = await asyncio.to_thread(_whole, answer, value)  # a judge may be asked
             await adispatch(answer.events, config)
             return output
 
@@ -139,10 +140,10 @@ class SafetyParser(Runnable[Any, Any]):
         """Filter a stream; closes it as soon as the policy ends the answer."""
         config = ensure_config(config)
         answer = self.new_answer()
-        told, is_text = 0, False
+        told, is_text, asks = 0, False, self.judges_outputs
         async for piece in input:
             is_text = isinstance(piece, str)
-            output = _piece(answer, piece)
+            output = await asyncio.to_thread(_piece, answer, piece) if asks else _piece(answer, piece)
             await adispatch(answer.events[told:], config)
             told = len(answer.events)
             if output is not None:
@@ -151,7 +152,7 @@ class SafetyParser(Runnable[Any, Any]):
                 if hasattr(input, "aclose"):
                     await input.aclose()
                 break
-        for rest in _rest(answer, text=is_text):
+        for rest in await asyncio.to_thread(lambda: list(_rest(answer, text=is_text))):
             yield rest
         await adispatch(answer.events[told:], config)
 

@@ -128,8 +128,14 @@ static void run(const lq_model *m, const int *lengths, float *const *inputs, int
                 cosine[t * half + i] = cosf(angle), sine[t * half + i] = sinf(angle);
             }
         float *out = malloc(sizeof(float) * (size_t)(wanted + 1) * (size_t)m->vocab);
-        lq_step step = {tokens, position, table, blocks, cosine, sine, hidden, wanted, wanted_token, out};
+        // Panel by panel is the same as all at once.
+        const int num_panels = m->vocab / 8;
+        int32_t *panels = malloc(sizeof(int32_t) * (size_t)num_panels);
+        for (int p = 0; p < num_panels; p++) panels[p] = num_panels - 1 - p;
+        lq_step step = {tokens, position, table, blocks, cosine, sine, hidden, wanted, wanted_token, out,
+                        num_panels, in_chunks ? panels : NULL};
         lq_runner_step(runner, &step);
+        free(panels);
         for (int w = 0; w < wanted; w++)
             memcpy(logits + (size_t)owner[w] * m->vocab, out + (size_t)w * m->vocab, sizeof(float) * (size_t)m->vocab);
         free(hidden), free(cosine), free(sine), free(out);

@@ -21,12 +21,15 @@ class Chunk:
         start: The position of the first one in the request: how many tokens its blocks hold already.
         blocks: The request's blocks in order, with room for the new tokens.
         num_logits: For how many of the last new tokens logits are wanted; 0 within a prompt.
+        allowed: The only tokens whose logits will be looked at, where a grammar leaves few; None for all. A runner may
+            leave the others out: theirs are -inf then.
     """
 
     tokens: Sequence[int]
     start: int
     blocks: Sequence[int]
     num_logits: int
+    allowed: NDArray[np.intp] | None = None
 
 
 class Runner(Protocol):

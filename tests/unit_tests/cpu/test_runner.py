@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +13,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llguidance import LLTokenizer
 from transformers import AutoModelForCausalLM
 
+from langchain_qwen.engine import Constraint, Request, SamplingParams, Token
 from langchain_qwen.engine.blocks import BLOCK_SIZE
+from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu import weights as weights_module
 from langchain_qwen.engine.runners.cpu.packing import unpack
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
 from langchain_qwen.engine.runners.cpu.weights import ModelWeights, load_weights
 from langchain_qwen.engine.runners.protocol import Chunk
+from langchain_qwen.engine.sequence import Sequence
 from langchain_qwen.errors import EngineError
-from tests.tiny import make_tiny_checkpoint
+from tests.tiny import make_tiny_checkpoint, tiny_tokenizer
 
 PRECISIONS = ["bf16", "int8", "int4"]
 
@@ -178,6 +184,46 @@ def test_bits_do_not_depend_on_batch_mates_or_chunks(runners, precision, schedul
             done[i] += chunk.num_logits
     for expected, parts in zip(alone, together, strict=True):
         np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_allowed_tokens_have_the_logits_they_always_have(runners, precision):
+    runner, blocks = runners[precision], [list(range(4)), list(range(4, 8))]
+
+    def logits(*allowed):
+        chunks = [Chunk(TOKENS[:9], 0, b, 1, a) for b, a in zip(blocks, allowed, strict=True)]
+        return runner.step(chunks).copy()
+
+    everything = logits(None, None)
+    few, beyond = np.array([3, 4, 17]), np.array([5, 10**6])
+    limited = logits(few, beyond)
+    np.testing.assert_array_equal(limited[:, [3, 4, 5, 17]], everything[:, [3, 4, 5, 17]])
+    assert np.isneginf(limited[:, 24:]).all()
+    np.testing.assert_array_equal(logits(few, None), everything)
+
+
+def test_a_grammar_that_leaves_few_tokens_changes_nothing_but_the_work(loaded, monkeypatch):
+    vocabulary = LLTokenizer(tiny_tokenizer().to_str(), n_vocab=320, eos_token=264)
+    constraint = Constraint(vocabulary, 'start: ("yes" | "no" | /[0-9]{1,8}/) " " /[a-z]+/')
+    seeds = range(6)
+    limited = []
+
+    def answers():
+        runner = start(loaded["int4"], "int4")
+        step = runner.step
+        runner.step = lambda chunks: limited.append([chunk.allowed for chunk in chunks]) or step(chunks)
+        engine = LocalEngine(runner, model="tiny", context_window=512, num_blocks=64)
+        requests = [
+            Request((seed, 7), 20, frozenset([264]), SamplingParams(temperature=1.0, seed=seed), constraint=constraint)
+            for seed in seeds
+        ]
+        with closing(engine), ThreadPoolExecutor(len(seeds)) as pool:
+            return list(pool.map(lambda r: [e.id for e in engine.stream(r) if isinstance(e, Token)], requests))
+
+    with_few = answers()
+    assert any(allowed is not None for step in limited for allowed in step)
+    monkeypatch.setattr(Sequence, "_look_ahead", lambda _self: None)
+    assert with_few == answers()
 
 
 def test_only_wanted_logits_come_back(runners):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from langchain_qwen.engine import Request, Started, Token
+from langchain_qwen.engine import Request, Started, Token, prefixes
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.prefixes import warm
 from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRunner
@@ -77,6 +79,37 @@ def test_a_damaged_file_is_written_again(tiny_checkpoint, tmp_path, damage):
     assert answer(fresh)[0] == 48
     engine.close()
     fresh.close()
+
+
+def test_the_oldest_files_make_room(tiny_checkpoint, tmp_path, monkeypatch):
+    engine = start(tiny_checkpoint)
+    for name in ("a", "b"):
+        warm(engine, TOKENS, tmp_path, name)
+    old, used = sorted(tmp_path.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    os.utime(old, (1, 1))
+    os.utime(used, (2, 2))
+    monkeypatch.setattr(prefixes, "KEPT_BYTES", 2 * old.stat().st_size)
+    fresh = start(tiny_checkpoint)
+    warm(fresh, TOKENS, tmp_path, "a")  # read, so no longer the oldest
+    warm(engine, TOKENS, tmp_path, "c")
+    assert old.exists()
+    assert not used.exists()
+    engine.close()
+    fresh.close()
+
+
+def test_a_full_disk_costs_only_the_file(tiny_checkpoint, tmp_path, monkeypatch):
+    engine = start(tiny_checkpoint)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prefixes, "save_file", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        assert warm(engine, TOKENS, tmp_path, "weights") == 48
+    assert list(tmp_path.iterdir()) == []
+    assert answer(engine)[0] == 48
+    engine.close()
 
 
 def test_too_little_memory(tiny_checkpoint, tmp_path):

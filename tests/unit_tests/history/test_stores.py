@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.chat_history import InMemoryChatMessageHistory
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
@@ -34,6 +35,17 @@ class Scripted(GenericFakeChatModel):
         return super()._generate(messages, *args, **kwargs)
 
 
+class Events(BaseCallbackHandler):
+    """Keeps the reports of trims."""
+
+    def __init__(self):
+        self.told = []
+
+    def on_custom_event(self, name, data, **_):
+        assert name == "history_trimmed"
+        self.told.append(data)
+
+
 def talker() -> Scripted:
     return Scripted(messages=(AIMessage(f"{i} " + "a " * 20) for i in range(999)))
 
@@ -50,9 +62,13 @@ def trim(model: ChatQwen) -> HistoryTrimmer:
 async def test_an_agent_sends_what_fits_and_keeps_all(model: ChatQwen, trim):
     writer, middleware = talker(), HistoryMiddleware(trim)
     agent = create_agent(writer, middleware=[middleware], system_prompt="Be kind.", checkpointer=InMemorySaver())
+    events = Events()
+    config = {**THREAD, "callbacks": [events]}
     for i in range(30):
-        state = agent.invoke(question(i), THREAD) if i % 2 else await agent.ainvoke(question(i), THREAD)
+        state = agent.invoke(question(i), config) if i % 2 else await agent.ainvoke(question(i), config)
     assert len(state["messages"]) == 60
+    assert len(events.told) == 30
+    assert events.told[-1] == middleware.last_report.as_dict()
     assert all(model.get_num_tokens_from_messages(asked) <= 1000 for asked in writer.asked)
     assert middleware.last_report.tokens_after == model.get_num_tokens_from_messages(writer.asked[-1])
     assert {asked[0].text for asked in writer.asked} == {"Be kind."}

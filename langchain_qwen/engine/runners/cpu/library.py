@@ -77,6 +77,8 @@ class Step(Structure):
         ("wanted", c_int32),
         ("wanted_token", c_void_p),
         ("logits", c_void_p),
+        ("num_panels", c_int32),
+        ("panels", c_void_p),
     )
 
 

@@ -18,6 +18,8 @@ from langchain_qwen.engine.runners.cpu.weights import ModelWeights
 from langchain_qwen.engine.runners.protocol import Chunk
 from langchain_qwen.errors import EngineClosedError, EngineError, OutOfMemoryError
 
+PANEL_ROWS = 8  # model.h
+
 
 class CpuRunner:
     """Runs packed weights through the native library."""
@@ -97,6 +99,9 @@ class CpuRunner:
         angles = position[:, None].astype(np.float32) * self._frequencies
         cosine, sine = np.cos(angles), np.sin(angles)
         logits = self._logits_rows(len(wanted))
+        panels = self._head_panels(chunks)
+        if panels is not None:
+            logits.fill(-np.inf)
         step = library.Step(
             len(tokens),
             position.ctypes.data,
@@ -108,9 +113,20 @@ class CpuRunner:
             len(wanted),
             wanted.ctypes.data,
             logits.ctypes.data,
+            0 if panels is None else len(panels),
+            None if panels is None else panels.ctypes.data,
         )
         self._library.lq_runner_step(self._handle, ctypes.byref(step))
         return logits
+
+    def _head_panels(self, chunks: Sequence[Chunk]) -> NDArray[np.int32] | None:
+        """The panels of the head that hold all tokens that may come next; None where one request may take any."""
+        limits = [chunk.allowed for chunk in chunks if chunk.num_logits]
+        few = [allowed for allowed in limits if allowed is not None]
+        if not few or len(few) < len(limits):
+            return None
+        ids = np.concatenate(few)  # a tokenizer may know more tokens than the head has rows
+        return np.unique(ids[ids < self.vocab_size] // PANEL_ROWS).astype(np.int32)
 
     def _logits_rows(self, count: int) -> NDArray[np.float32]:
         """Memory for this many rows, used again by the next step: fresh pages cost more than writing them."""

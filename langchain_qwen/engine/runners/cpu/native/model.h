@@ -53,4 +53,6 @@ typedef struct {
     int32_t wanted;
     const int32_t *wanted_token;  // [wanted] which tokens' logits are asked for, ascending
     float *logits;                // [wanted][vocab]
+    int32_t num_panels;
+    const int32_t *panels;        // [num_panels] the only panels of the head to multiply; NULL for all
 } lq_step;

@@ -138,7 +138,13 @@ static void write_logits(lq_runner *r, lq_threads *threads) {
         r->kernels->store_acts(&r->model.head, &r->acts, ordered(r, &r->model.head, normed, i), i, s->wanted, 0, hidden);
     }
     lq_threads_barrier(threads);
-    multiply(r, threads, &r->model.head, s->wanted, s->logits);
+    if (s->panels) {
+        FOR_EACH(i, s->num_panels)
+            r->kernels->multiply(&r->model.head, &r->acts, s->wanted, s->panels[i], s->panels[i] + 1, s->logits);
+        lq_threads_barrier(threads);
+    } else {
+        multiply(r, threads, &r->model.head, s->wanted, s->logits);
+    }
 }
 
 static void run_step(void *context, lq_threads *threads, int thread) {
