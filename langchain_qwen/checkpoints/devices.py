@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from langchain_qwen.checkpoints.memory import BITS
 from langchain_qwen.errors import InvalidParameterError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+
+FLOATS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch names them
 PRECISIONS = ("auto", *BITS)
+# NVIDIA's driver, its Jetson boards, Windows' subsystem for Linux, and AMD's driver.
+_DEVICE_FILES = ("nvidia*", "nvhost*", "nvmap", "dxg", "kfd")
 DEVICES = "auto, cpu, cuda, cuda:N and mps"
 
 
@@ -20,12 +25,16 @@ def choose_device(device: str) -> str:
     Raises:
         InvalidParameterError: No such device exists here.
     """
+    if device == "cpu" or (device == "auto" and not _may_have_accelerator()):
+        return "cpu"
+    import torch
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (":" in device and not (kind == "cuda" and index.isdecimal())):
+    if kind not in ("cuda", "mps") or (":" in device and not (kind == "cuda" and index.isdecimal())):
         raise InvalidParameterError(f"device={device!r} is not known; choose one of {DEVICES}")
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= count:
         raise InvalidParameterError(
             f"device={device!r} does not exist here: torch {torch.__version__} sees {count} {kind} device(s). "
@@ -45,6 +54,8 @@ def choose_precision(precision: str, device: str) -> str:
     if precision != "auto":
         return precision
     if device.startswith("cuda"):
+        import torch
+
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device == "mps":
         return "fp16"
@@ -52,6 +63,23 @@ def choose_precision(precision: str, device: str) -> str:
     return "bf16" if _cpu_multiplies_bf16() else "fp32"
 
 
+def dtype_of(precision: str) -> torch.dtype:
+    """The type of numbers of a precision in floating point."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, FLOATS[precision])
+    return dtype
+
+
+def _may_have_accelerator() -> bool:
+    """Whether it is worth importing torch to ask it, which takes a second and 200 MB."""
+    if "torch" in sys.modules or not sys.platform.startswith("linux"):
+        return True
+    return any(any(Path("/dev").glob(name)) for name in _DEVICE_FILES)
+
+
 def _cpu_multiplies_bf16() -> bool:
+    import torch
+
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot tell
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))

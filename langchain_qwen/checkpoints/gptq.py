@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from langchain_qwen.checkpoints.devices import DTYPES, choose_device, choose_precision
+from langchain_qwen.checkpoints.devices import choose_device, choose_precision, dtype_of
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
 from langchain_qwen.errors import InvalidParameterError, MissingDependencyError, UnsupportedModelError
 
@@ -141,4 +141,4 @@ def _keep_what_is_not_quantised(source: Checkpoint, work: Path) -> None:
 
 
 def _compute_dtype(device: str) -> torch.dtype:
-    return DTYPES[choose_precision("auto", device)]
+    return dtype_of(choose_precision("auto", device))

@@ -16,7 +16,7 @@ import torch
 import transformers
 from transformers.utils import logging as transformers_logging
 
-from langchain_qwen.checkpoints.devices import DTYPES, choose_device, choose_precision
+from langchain_qwen.checkpoints.devices import FLOATS, choose_device, choose_precision, dtype_of
 from langchain_qwen.checkpoints.folder import Checkpoint
 from langchain_qwen.checkpoints.memory import check_memory, is_out_of_memory, memory_errors
 from langchain_qwen.checkpoints.quantisation import own_precision
@@ -64,10 +64,10 @@ def load_model(
         settings["quantization_config"] = transformers.BitsAndBytesConfig(**quantization_config)
     elif quantization := checkpoint.config.get("quantization_config"):
         held = _prequantized(checkpoint.name, quantization, precision)
-    elif held not in DTYPES:
+    elif held not in FLOATS:
         settings["quantization_config"] = _bitsandbytes(held, _compute_dtype(device))
-    quantized = held not in DTYPES
-    settings["dtype"] = _compute_dtype(device) if quantized else DTYPES[held]
+    quantized = held not in FLOATS
+    settings["dtype"] = _compute_dtype(device) if quantized else dtype_of(held)
     if device == "cpu":
         check_memory(checkpoint, held)
     # Straight to the device where accelerate is there (quantised weights need it), else by way of CPU memory.
@@ -101,7 +101,7 @@ def _from_pretrained(
             **settings,
         )
     except (ImportError, ValueError, NotImplementedError, RuntimeError) as error:
-        if held in DTYPES or is_out_of_memory(error):
+        if held in FLOATS or is_out_of_memory(error):
             raise
         # A quantisation library that is too old, or does not know this device.
         raise PrecisionError(f"{checkpoint.name} cannot be held as {held} here: {error}") from error
@@ -111,7 +111,7 @@ def _from_pretrained(
 
 def _compute_dtype(device: str) -> torch.dtype:
     """What quantised weights are multiplied in; on CPUs bf16, since the libraries' fp16 code is scalar there."""
-    return torch.bfloat16 if device == "cpu" else DTYPES[choose_precision("auto", device)]
+    return torch.bfloat16 if device == "cpu" else dtype_of(choose_precision("auto", device))
 
 
 def _prequantized(name: str, quantization: Mapping[str, Any], precision: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
-import torch
 
 from langchain_qwen.checkpoints.folder import Checkpoint
 from langchain_qwen.errors import OutOfMemoryError
@@ -46,8 +45,8 @@ def memory_errors(checkpoint: Checkpoint, held: str, device: str) -> Iterator[No
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """CUDA has a class for it, a kind of RuntimeError as CPU and MPS raise, which can be told by its text only."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+    """Torch raises kinds of RuntimeError, which can be told by their text on every device."""
+    return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in ALLOCATION_FAILED)
     )
 

@@ -1,15 +1,24 @@
-"""What a safetensors file says of itself, read without its data."""
+"""safetensors files: what they say of themselves, and their tensors, mapped rather than read.
+
+The format is eight bytes with the header's length, the header as JSON, and the data.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from langchain_qwen.errors import IncompleteCheckpointError
 
+DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "I32": np.int32, "U8": np.uint8}
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -25,11 +34,22 @@ class Contents:
 def inspect(file: Path) -> Contents:
     """Read the header of a safetensors file and check that the file is all there.
 
-    The format is eight bytes with the header's length, the header as JSON, and the data.
-
     Raises:
         IncompleteCheckpointError: The file is empty, cut off, damaged or a Git LFS pointer.
     """
+    _, tensors, _ = read_header(file)
+    try:
+        return Contents(
+            frozenset(tensors),
+            sum(math.prod(tensor["shape"]) for tensor in tensors.values()),
+            max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0),
+        )
+    except (KeyError, TypeError) as error:
+        raise _damaged(file, error) from error
+
+
+def read_header(file: Path) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Where the data begin, the description of each tensor, and the metadata; raises as `inspect`."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(8)
@@ -42,12 +62,60 @@ def inspect(file: Path) -> Contents:
             raise IncompleteCheckpointError(f"{file} is cut off: it has {size:,} bytes, less than its header")
         try:
             header = json.loads(stream.read(length))
-            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            data_bytes = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-            parameters = sum(math.prod(tensor["shape"]) for tensor in tensors.values())
+            metadata = header.pop("__metadata__", {})
+            data_bytes = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise IncompleteCheckpointError(f"{file} is damaged: its header cannot be read ({error})") from error
+            raise _damaged(file, error) from error
     expected = 8 + length + data_bytes
     if size != expected:
         raise IncompleteCheckpointError(f"{file} is damaged: it has {size:,} bytes and should have {expected:,}")
-    return Contents(frozenset(tensors), parameters, data_bytes)
+    return 8 + length, header, metadata
+
+
+def _damaged(file: Path, error: Exception) -> IncompleteCheckpointError:
+    return IncompleteCheckpointError(f"{file} is damaged: its header cannot be read ({error})")
+
+
+class MappedFile:
+    """The tensors of a file as arrays over its pages: nothing is read before it is used, and processes share it.
+
+    bf16, which numpy lacks, comes as uint16; see `as_float32`.
+
+    Raises:
+        IncompleteCheckpointError: As `inspect`.
+    """
+
+    def __init__(self, file: Path):
+        start, self._tensors, self.metadata = read_header(file)
+        self._file = file
+        self._data = np.memmap(file, np.uint8, mode="r", offset=start) if self._tensors else np.empty(0, np.uint8)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        entry = self._tensors[name]
+        try:
+            begin, end = entry["data_offsets"]
+            return np.asarray(self._data)[begin:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise IncompleteCheckpointError(f"{self._file}: the tensor {name} cannot be read ({error!r})") from error
+
+
+def write_bytes(file: Path, tensors: Mapping[str, NDArray[np.uint8]], metadata: Mapping[str, str]) -> None:
+    """Write arrays of bytes as a safetensors file, without a copy in memory."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in tensors.items():
+        header[name] = {"dtype": "U8", "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
+        end += tensor.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            stream.write(np.ascontiguousarray(tensor).data)
+
+
+def as_float32(tensor: NDArray[Any]) -> NDArray[np.float32]:
+    """The numbers of a floating-point tensor."""
+    if tensor.dtype == np.uint16:  # bf16 is the upper half of a float32
+        return (tensor.astype(np.uint32) << 16).view(np.float32)
+    return tensor.astype(np.float32, copy=False)

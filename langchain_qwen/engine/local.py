@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Future
 from typing import TypeVar
 
-import torch
-
 from langchain_qwen.engine.blocks import BLOCK_SIZE, BlockPool
 from langchain_qwen.engine.protocol import EngineInfo, Event, Finished, Request
 from langchain_qwen.engine.runners.protocol import Runner
@@ -40,7 +38,7 @@ class LocalEngine:
     ):
         try:
             runner.allocate(num_blocks)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError) as error:
             needed = num_blocks * BLOCK_SIZE * runner.kv_bytes_per_token
             raise OutOfMemoryError(
                 f"KV memory of {needed / 2**30:.2f} GiB cannot be had ({error}); lower `kv_cache_bytes`"
@@ -53,7 +51,7 @@ class LocalEngine:
             model=model,
             context_window=min(context_window, num_blocks * BLOCK_SIZE),
             vocab_size=runner.vocab_size,
-            device=str(runner.device),
+            device=runner.device,
             precision=runner.precision,
         )
         self._wake = threading.Condition()

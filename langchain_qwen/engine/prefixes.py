@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from langchain_qwen._version import __version__
+from langchain_qwen.checkpoints.safetensors_file import MappedFile, write_bytes
 from langchain_qwen.engine.blocks import BLOCK_SIZE, ROOT_HASH, BlockPool, chain_hash
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.protocol import Request
 from langchain_qwen.engine.runners.protocol import Runner
+from langchain_qwen.errors import IncompleteCheckpointError
 
 KEPT_BYTES = 1 << 30  # some forty beginnings of 1,000 tokens
 
@@ -51,12 +51,12 @@ def warm(engine: LocalEngine, tokens: Sequence[int], folder: Path, fingerprint: 
         return 0
     try:
         _write(file, contents)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         warnings.warn(f"{file} could not be kept ({error}); later processes compute it again", stacklevel=3)
     return len(tokens)
 
 
-def _contents(pool: BlockPool, runner: Runner, tokens: list[int]) -> Tensor | None:
+def _contents(pool: BlockPool, runner: Runner, tokens: list[int]) -> NDArray[np.uint8] | None:
     blocks, _ = pool.match([*tokens, 0])
     try:
         return runner.read(blocks) if len(blocks) * BLOCK_SIZE == len(tokens) else None
@@ -64,7 +64,7 @@ def _contents(pool: BlockPool, runner: Runner, tokens: list[int]) -> Tensor | No
         pool.release(blocks)
 
 
-def _restore(pool: BlockPool, runner: Runner, tokens: list[int], contents: Tensor) -> bool:
+def _restore(pool: BlockPool, runner: Runner, tokens: list[int], contents: NDArray[np.uint8]) -> bool:
     """Put kept contents into free blocks; False where there are too few, or they do not fit."""
     held, hashes = pool.match([*tokens, 0])
     count = len(tokens) // BLOCK_SIZE
@@ -80,21 +80,21 @@ def _restore(pool: BlockPool, runner: Runner, tokens: list[int], contents: Tenso
     return new is not None
 
 
-def _read(file: Path) -> Tensor | None:
+def _read(file: Path) -> NDArray[np.uint8] | None:
     """The kept contents; None where there are none, or the file is damaged and has to be written again."""
     try:
-        contents = load_file(file)["keys_and_values"]
+        contents = MappedFile(file)["keys_and_values"]
         file.touch()  # the least recently used ones go first
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, IncompleteCheckpointError, KeyError):
         return None
-    return contents if contents.dim() == 4 and contents.dtype == torch.uint8 else None
+    return contents if contents.ndim == 4 and contents.dtype == np.uint8 else None
 
 
-def _write(file: Path, contents: Tensor) -> None:
+def _write(file: Path, contents: NDArray[np.uint8]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     try:
-        save_file({"keys_and_values": contents.contiguous()}, temporary)
+        write_bytes(temporary, {"keys_and_values": contents}, {})
         temporary.replace(file)  # readers see a whole file or none
     finally:
         temporary.unlink(missing_ok=True)

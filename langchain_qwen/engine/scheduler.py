@@ -10,8 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-import torch
-
+from langchain_qwen.checkpoints.memory import is_out_of_memory
 from langchain_qwen.engine.blocks import BlockPool
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
 from langchain_qwen.engine.sequence import Sequence
@@ -145,7 +144,7 @@ def _as_engine_error(error: Exception) -> EngineError:
     """Our own errors as they are; the runner's with what to do."""
     if isinstance(error, EngineError):
         return error
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if is_out_of_memory(error):
         wrapped: EngineError = OutOfMemoryError(
             "memory ran out in the middle of a step; lower `kv_cache_bytes`, send fewer requests at once, or use "
             "a lower precision"

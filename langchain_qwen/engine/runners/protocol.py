@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Runner(Protocol):
     """Computes one step over a ragged batch."""
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> str:
         """Where it computes."""
         ...
 
@@ -68,11 +66,11 @@ class Runner(Protocol):
         """
         ...
 
-    def read(self, blocks: Sequence[int]) -> Tensor:
-        """Copy blocks out of the KV memory: uint8 [keys and values, layers, blocks, bytes of a block] on the CPU."""
+    def read(self, blocks: Sequence[int]) -> NDArray[np.uint8]:
+        """Copy blocks out of the KV memory: [keys and values, layers, blocks, bytes of a block]."""
         ...
 
-    def write(self, blocks: Sequence[int], contents: Tensor) -> None:
+    def write(self, blocks: Sequence[int], contents: NDArray[np.uint8]) -> None:
         """Put into blocks what `read` gave for as many."""
         ...
 

@@ -87,7 +87,8 @@ class TransformersRunner:
         self._head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]  # always an nn.Embedding
         self._dtype = embedding.dtype
-        self.device = embedding.device
+        self._device = embedding.device
+        self.device = str(embedding.device)
         self.precision = precision
         self.vocab_size: int = config.vocab_size
         self._keys: list[Tensor] = []
@@ -102,8 +103,8 @@ class TransformersRunner:
         """Reserve one tensor [KV heads, slots, head size] for the keys and one for the values of each layer."""
         shape = (self._kv_heads, num_blocks * BLOCK_SIZE, self._head_dim)
         # Empty rather than zero: the system hands out a page of CPU memory when it is first written.
-        self._keys = [torch.empty(shape, dtype=self._dtype, device=self.device) for _ in range(self._layers)]
-        self._values = [torch.empty(shape, dtype=self._dtype, device=self.device) for _ in range(self._layers)]
+        self._keys = [torch.empty(shape, dtype=self._dtype, device=self._device) for _ in range(self._layers)]
+        self._values = [torch.empty(shape, dtype=self._dtype, device=self._device) for _ in range(self._layers)]
 
     @torch.inference_mode()
     def step(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
@@ -133,18 +134,19 @@ class TransformersRunner:
         logits: NDArray[np.float32] = output.logits[0].float().cpu().numpy()
         return logits
 
-    def read(self, blocks: Sequence[int]) -> Tensor:
+    def read(self, blocks: Sequence[int]) -> NDArray[np.uint8]:
         """Copy blocks out; see `Runner.read`."""
         rows = [[self._block_rows(layer)[:, blocks] for layer in memory] for memory in (self._keys, self._values)]
         stacked = torch.stack([torch.stack([row.transpose(0, 1).flatten(1) for row in part]) for part in rows])
-        return stacked.cpu().contiguous().view(torch.uint8)
+        contents: NDArray[np.uint8] = stacked.cpu().contiguous().view(torch.uint8).numpy()
+        return contents
 
-    def write(self, blocks: Sequence[int], contents: Tensor) -> None:
+    def write(self, blocks: Sequence[int], contents: NDArray[np.uint8]) -> None:
         """Put blocks in; see `Runner.write`."""
-        for memory, part in zip((self._keys, self._values), contents, strict=True):
+        for memory, part in zip((self._keys, self._values), torch.tensor(contents), strict=True):
             for layer, content in zip(memory, part, strict=True):
                 rows = content.contiguous().view(self._dtype).view(len(blocks), self._kv_heads, -1).transpose(0, 1)
-                self._block_rows(layer)[:, blocks] = rows.to(self.device)
+                self._block_rows(layer)[:, blocks] = rows.to(self._device)
 
     def _block_rows(self, layer: Tensor) -> Tensor:
         """A layer's memory as [KV heads, blocks, numbers of a block]."""
@@ -155,15 +157,15 @@ class TransformersRunner:
         del self._model
         self._keys.clear()
         self._values.clear()
-        if self.device.type == "cuda":
+        if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _ids(self, values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long).to(self.device, non_blocking=True)
+        return torch.tensor(values, dtype=torch.long).to(self._device, non_blocking=True)
 
     def _causal_mask(self, start: int, count: int) -> Tensor | None:
         """Each new token sees all before it and itself; a single one sees everything, which needs no mask."""
         if count == 1:
             return None
-        mask = torch.ones(count, start + count, dtype=torch.bool, device=self.device)
+        mask = torch.ones(count, start + count, dtype=torch.bool, device=self._device)
         return mask.tril(diagonal=start)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from llguidance import LLTokenizer
 from transformers import AutoModelForCausalLM
 
+from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine import Constraint, Request, SamplingParams, Token
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.local import LocalEngine
@@ -80,7 +83,7 @@ def reference_logits(folder: Path, weights: ModelWeights, tokens: list[int], ste
         block.mlp.gate_proj.weight.data, block.mlp.up_proj.weight.data = gate, up
         block.mlp.down_proj.weight.data = torch.from_numpy(unpack(layer.down))
     model.lm_head.weight = torch.nn.Parameter(torch.from_numpy(unpack(weights.head)))
-    model.model.embed_tokens.weight = torch.nn.Parameter(weights.embedding.float())
+    model.model.embed_tokens.weight = torch.nn.Parameter(torch.from_numpy(as_float32(weights.embedding)))
     if steps:
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
@@ -265,7 +268,7 @@ class TestCache:
         def full(*_args, **_kwargs):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(weights_module, "save_file", full)
+        monkeypatch.setattr(weights_module, "write_bytes", full)
         assert len(load(tiny_checkpoint, "int8", tmp_path).layers) == 2
         assert "could not be kept" in caplog.text
         assert not list((tmp_path / "packed").iterdir())
@@ -292,3 +295,14 @@ def test_blocks_that_were_read_can_be_written_elsewhere(runners):
     here, there = (runner.step([chunk]).copy() for chunk in after)
     assert np.array_equal(here, there)
     assert not np.array_equal(runner.step([Chunk([3], len(tokens), [20, 40, 31], 1)]), here)
+
+
+def test_it_runs_without_torch(tiny_checkpoint):
+    code = (
+        "import sys; from langchain_qwen import ChatQwen\n"
+        f"model = ChatQwen(model={str(tiny_checkpoint)!r}, precision='int4', device='cpu', max_tokens=3)\n"
+        "assert model.invoke('hello').usage_metadata['output_tokens'] <= 3\n"
+        "print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "set()", done.stdout + done.stderr

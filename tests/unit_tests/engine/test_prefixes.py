@@ -104,7 +104,7 @@ def test_a_full_disk_costs_only_the_file(tiny_checkpoint, tmp_path, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prefixes, "save_file", full)
+    monkeypatch.setattr(prefixes, "write_bytes", full)
     with pytest.warns(UserWarning, match="No space left"):
         assert warm(engine, TOKENS, tmp_path, "weights") == 48
     assert list(tmp_path.iterdir()) == []

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8
 from langchain_qwen.errors import UnsupportedModelError
@@ -73,11 +73,11 @@ def check_shape(rows: int, cols: int, group: int) -> None:
         )
 
 
-def pack(weights: list[Tensor], format_: int, group: int, pool: ThreadPoolExecutor) -> Packed:
+def pack(weights: list[NDArray[Any]], format_: int, group: int, pool: ThreadPoolExecutor) -> Packed:
     """Quantise and interleave the rows of `weights`, one below the other.
 
     Args:
-        weights: Floating-point matrices with the same number of columns.
+        weights: Floating-point matrices with the same number of columns; bf16 as uint16.
         format_: BF16, INT4 or INT8.
         group: Columns that share a scale; for BF16 only the granularity in which columns are shared out.
         pool: Threads to work on.
@@ -93,9 +93,9 @@ def pack(weights: list[Tensor], format_: int, group: int, pool: ThreadPoolExecut
     data = np.empty(packed_bytes(format_, group, rows, cols), np.uint8)
     row_bytes = data.nbytes // rows
 
-    def pack_rows(part: Tensor, first: int) -> None:
-        values = part.to(torch.float32).contiguous()
-        function(values.data_ptr(), len(values), cols, group, data.ctypes.data + first * row_bytes)
+    def pack_rows(part: NDArray[Any], first: int) -> None:
+        values = np.ascontiguousarray(as_float32(part))
+        function(values.ctypes.data, len(values), cols, group, data.ctypes.data + first * row_bytes)
 
     jobs = []
     first = 0

@@ -10,11 +10,10 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from langchain_qwen.checkpoints.quantisation import Quantisation
 from langchain_qwen.engine.runners.cpu.library import INT4, INT8
@@ -125,17 +124,17 @@ class Prequantised:
             )
         weights = [self._floats(name) for name in matrix.layers]
         if row_order is not None:
-            weights = [weight[torch.from_numpy(row_order)] for weight in weights]
+            weights = [weight[row_order] for weight in weights]
         return pack(weights, INT8, DEFAULT_GROUP, pool)
 
-    def _floats(self, name: str) -> Tensor:
+    def _floats(self, name: str) -> NDArray[Any]:
         """The weights of a layer, quantised or not, columns in their own order."""
         if not self._is_quantised(name):
             return self._source[f"{name}.weight"]
         values, order = self._read(name).weights(), self._order(name)
         if order is not None:
             values = values[:, np.argsort(order)]
-        return torch.from_numpy(values)
+        return values
 
     def _shape(self, name: str) -> tuple[int, int]:
         if not self._is_quantised(name):
@@ -162,7 +161,7 @@ class Prequantised:
         """The columns group by group, from a layer's g_idx; None if they are so already."""
         if f"{name}.g_idx" not in self._source:
             return None
-        groups = self._source[f"{name}.g_idx"].numpy()
+        groups = self._source[f"{name}.g_idx"]
         order = np.argsort(groups, kind="stable").astype(np.int32)
         group = self._group(len(groups))
         if not np.array_equal(groups[order], np.arange(len(groups)) // group):
@@ -171,8 +170,8 @@ class Prequantised:
 
     def _read(self, name: str) -> _Linear:
         scheme, source = self._scheme, self._source
-        words, zero_words = (source[f"{name}.{x}"].numpy().view(np.uint32) for x in ("qweight", "qzeros"))
-        scale = source[f"{name}.scales"].float().numpy()
+        words, zero_words = (source[f"{name}.{x}"].view(np.uint32) for x in ("qweight", "qzeros"))
+        scale = source.vector(f"{name}.scales")
         rows, cols = self._shape(name)
         groups = cols // self._group(cols)
         per_word = 32 // scheme.bits

@@ -7,10 +7,9 @@ import mmap
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.packing import Packed
@@ -24,7 +23,7 @@ PANEL_ROWS = 8  # model.h
 class CpuRunner:
     """Runs packed weights through the native library."""
 
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(
         self,
@@ -84,7 +83,7 @@ class CpuRunner:
         counts = [len(chunk.tokens) for chunk in chunks]
         if sum(counts) > self._max_step_tokens:
             raise EngineError(f"a step of {sum(counts)} tokens; the buffers hold {self._max_step_tokens}")
-        tokens = torch.tensor([token for chunk in chunks for token in chunk.tokens])
+        tokens = [token for chunk in chunks for token in chunk.tokens]
         position = np.concatenate(
             [np.arange(chunk.start, chunk.start + n, dtype=np.int32) for chunk, n in zip(chunks, counts, strict=True)]
         )
@@ -95,7 +94,7 @@ class CpuRunner:
         wanted = np.concatenate(
             [np.arange(end - chunk.num_logits, end) for chunk, end in zip(chunks, ends, strict=True)]
         ).astype(np.int32)
-        hidden = self._weights.embedding[tokens].float().numpy()
+        hidden = as_float32(self._weights.embedding[tokens])
         angles = position[:, None].astype(np.float32) * self._frequencies
         cosine, sine = np.cos(angles), np.sin(angles)
         logits = self._logits_rows(len(wanted))
@@ -141,13 +140,13 @@ class CpuRunner:
         step = library.Step(tokens=tokens, logits=self._logits_rows(tokens).ctypes.data)
         self._library.lq_runner_products(self._handle, ctypes.byref(step))
 
-    def read(self, blocks: Sequence[int]) -> Tensor:
+    def read(self, blocks: Sequence[int]) -> NDArray[np.uint8]:
         """Copy blocks out; see `Runner.read`."""
-        return torch.from_numpy(np.stack([memory[:, blocks] for memory in self._memory()]))
+        return np.stack([memory[:, blocks] for memory in self._memory()])
 
-    def write(self, blocks: Sequence[int], contents: Tensor) -> None:
+    def write(self, blocks: Sequence[int], contents: NDArray[np.uint8]) -> None:
         """Put blocks in; see `Runner.write`."""
-        for memory, content in zip(self._memory(), contents.numpy(), strict=True):
+        for memory, content in zip(self._memory(), contents, strict=True):
             memory[:, blocks] = content
 
     def _memory(self) -> list[NDArray[np.uint8]]:

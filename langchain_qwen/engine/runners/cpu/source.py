@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
-from torch import Tensor
 
+from langchain_qwen.checkpoints.safetensors_file import MappedFile, as_float32, inspect
 from langchain_qwen.errors import IncompleteCheckpointError
 
 
@@ -26,22 +25,20 @@ class Source:
         self._folder = folder
         self._files: dict[str, Path] = {}
         for path in sorted(folder.glob("*.safetensors")):
-            file: Any = safe_open(path, framework="pt", device="cpu")
-            self._files.update(dict.fromkeys(file.keys(), path))
+            self._files.update(dict.fromkeys(inspect(path).names, path))
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """A tensor as its file has it; bf16 as uint16."""
         if name not in self._files:
             raise IncompleteCheckpointError(f"{self._folder} lacks the tensor {name}; copy or download it again")
-        file: Any = safe_open(self._files[name], framework="pt", device="cpu")
-        tensor: Tensor = file.get_tensor(name)
-        return tensor
+        return MappedFile(self._files[name])[name]
 
     def vector(self, name: str) -> NDArray[np.float32]:
         """A small tensor as float32."""
-        return self[name].float().numpy()
+        return as_float32(self[name])
 
 
 @dataclass(frozen=True, slots=True)

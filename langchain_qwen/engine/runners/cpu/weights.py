@@ -17,18 +17,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from langchain_qwen.checkpoints.quantisation import Quantisation
+from langchain_qwen.checkpoints.safetensors_file import MappedFile, write_bytes
 from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8
 from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Form, Packed, pack
 from langchain_qwen.engine.runners.cpu.prequantised import Prequantised
 from langchain_qwen.engine.runners.cpu.source import Matrix, Source, check_shapes, matrices
+from langchain_qwen.errors import IncompleteCheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +52,15 @@ class LayerWeights:
 class ModelWeights:
     """A Qwen2 model.
 
-    `embedding` is looked up row by row, [vocabulary, hidden], in the checkpoint's own precision: only the rows that
-    are used are ever read from the disk.
+    `embedding` is looked up row by row, [vocabulary, hidden], in the checkpoint's own precision (bf16 as uint16): only
+    the rows that are used are ever read from the disk.
     """
 
     config: Mapping[str, Any]
     layers: list[LayerWeights]
     final_norm: NDArray[np.float32]
     head: Packed
-    embedding: Tensor
+    embedding: NDArray[Any]
 
     @property
     def packed_bytes(self) -> int:
@@ -183,10 +181,10 @@ def _write_cache(path: Path, packed: Mapping[str, Packed]) -> bool:
     checksums = {name: _checksum(p.data) for name, p in packed.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {name: torch.from_numpy(p.data) for name, p in packed.items()}
-        save_file(tensors, temporary, metadata={"checksums": json.dumps(checksums)})
+        tensors = {name: p.data for name, p in packed.items()}
+        write_bytes(temporary, tensors, {"checksums": json.dumps(checksums)})
         temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         logger.warning(
             "the quantised weights could not be kept in %s (%s); the next start makes them anew", path, error
         )
@@ -202,14 +200,14 @@ def _read_cache(path: Path, forms: Mapping[str, Form]) -> dict[str, Packed] | No
         return None
     try:
         packed = {}
-        with safe_open(path, framework="pt", device="cpu") as file:
-            checksums = json.loads(file.metadata()["checksums"])
-            for name, form in forms.items():
-                data = file.get_tensor(name).numpy()
-                if len(data) != form.nbytes or _checksum(data) != checksums[name]:
-                    raise ValueError(f"{name} is damaged")
-                packed[name] = form.of(data)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        file = MappedFile(path)
+        checksums = json.loads(file.metadata["checksums"])
+        for name, form in forms.items():
+            data = file[name]
+            if len(data) != form.nbytes or _checksum(data) != checksums[name]:
+                raise ValueError(f"{name} is damaged")
+            packed[name] = form.of(data)
+    except (OSError, IncompleteCheckpointError, ValueError, KeyError, TypeError) as error:
         logger.warning("the quantised weights in %s cannot be used (%s); making them anew", path, error)
         return None
     return packed
