@@ -39,7 +39,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
     ```
 
     What happens for a question: passages are retrieved and cleaned; the model is asked of each one whether it states
-    the answer (one token, compared with an empty page); those that do are packed and the question is answered from
+    the answer (one token); those that do are packed and the question is answered from
     them; each sentence of the answer is given quotes under a grammar that allows only text of the passages; and each
     sentence is compared with the passages it quotes, without the model.
 
@@ -51,9 +51,9 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         retriever: Any LangChain retriever (or another runnable from text to documents), documents, or plain texts. Of
             the latter two a BM25 index is made.
         model: A `ChatQwen`.
-        answerable_above: Ask the model no further where its log odds that the best passage states the answer exceed
-            those of an empty page by less. The default was calibrated on `benchmarks/calibration`, see
-            `benchmarks/RESULTS.md`; lower answers more, higher abstains more.
+        answerable_above: Ask the model no further where its log odds that the best passage states the answer are
+            lower. The default was calibrated on `benchmarks/calibration`, see `benchmarks/RESULTS.md`; less answers
+            more, more abstains more. None asks the answer of all passages.
         max_passages: How many retrieved passages are looked at.
         max_prompt_tokens: The most tokens of a prompt with its passages, exact.
         max_answer_tokens: The longest answer without its quotes.
@@ -76,7 +76,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         retriever: Runnable[str, list[Document]] | Sequence[Document | str],
         model: BaseChatModel,
         *,
-        answerable_above: float | None = 3.0,
+        answerable_above: float | None = 1.3,
         max_passages: int = 6,
         max_prompt_tokens: int = 2048,
         max_answer_tokens: int = 256,

@@ -101,12 +101,11 @@ class _Answering:
         threshold = self._settings.answerable_above
         if threshold is None:
             return passages, passages
-        asked = [prompts.gate(passage, self._question, self._as_of) for passage in (None, *passages)]
+        asked = [prompts.gate(passage, self._question) for passage in passages]
         messages = yield Ask(asked, dict(prompts.ONE_TOKEN))
         for message in messages:
             self._meter.add(message)
-        empty, *odds = map(prompts.log_odds, messages)
-        scores = [odd - empty for odd in odds]
+        scores = list(map(prompts.log_odds, messages))
         order = sorted(range(len(passages)), key=lambda i: -scores[i])
         self._answerability = scores[order[0]]
         return [passages[i] for i in order if scores[i] >= threshold], [passages[i] for i in order]

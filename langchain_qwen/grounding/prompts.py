@@ -1,7 +1,7 @@
 """The prompts of grounded answers.
 
-All about one question begin with the same text (system message, passages, question), so that the second and later
-calls find it in the prefix cache.
+Answer and quotes begin with the same text (system message, passages, question), and whether passages answer is asked
+behind the same examples for every question, so that most of each prompt comes from the prefix cache.
 """
 
 from __future__ import annotations
@@ -15,10 +15,36 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.grounding.passages import Passage
 
-EMPTY_PAGE = "(This page is empty.)"
 ONE_TOKEN = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
 
 _GATE = "Does the passage state the answer to this question? Reply with Yes or No."
+# Real turns, since a small model goes by examples rather than by a description: AUC 0.94 instead of 0.89 on
+# `benchmarks/calibration`. What is near to the question and does not answer it is half of them.
+_GATE_EXAMPLES = (
+    (
+        "The old mill at Garrow was built in 1820 by the Pike family and ground corn until 1931. Since 1968 it has been "
+        "a youth hostel with forty beds.",
+        (
+            ("When was the mill built?", True),
+            ("Who runs the youth hostel?", False),
+            ("How many beds does the hostel have?", True),
+            ("What did a night cost in 1968?", False),
+        ),
+    ),
+    (
+        "Marta Lind won the Nordic Cup in 2009 and again in 2012. In 2010 she was injured and did not start.",
+        (
+            ("Who won the Nordic Cup in 2011?", False),
+            ("In which year was Marta Lind injured?", True),
+            ("Who won the Nordic Cup in 2012?", True),
+            ("How old is Marta Lind?", False),
+        ),
+    ),
+    (
+        "北海大桥于1998年通车，全长1420米，由工程师何建设计。",
+        (("北海大桥是谁设计的？", True), ("建造北海大桥花了多少钱？", False)),
+    ),
+)
 _ANSWER = "Answer:"
 _QUOTE = "Now quote the sentence of the passages in which you found this:"
 _STANDALONE = (
@@ -37,10 +63,17 @@ def system(as_of: date) -> SystemMessage:
     )
 
 
-def gate(passage: Passage | None, question: str, as_of: date) -> list[BaseMessage]:
-    """Whether a passage states the answer; None asks the same of an empty page."""
-    text = f"{passage.heading}{passage.text}" if passage else EMPTY_PAGE
-    return [system(as_of), HumanMessage(f"{_numbered([text])}Question: {question}\n\n{_GATE}")]
+def gate(passage: Passage, question: str) -> list[BaseMessage]:
+    """Whether a passage states the answer."""
+    messages: list[BaseMessage] = [SystemMessage("You check passages.")]
+    for text, examples in _GATE_EXAMPLES:
+        for asked, stated in examples:
+            messages += [_gate_question(text, asked), AIMessage("Yes" if stated else "No")]
+    return [*messages, _gate_question(f"{passage.heading}{passage.text}", question)]
+
+
+def _gate_question(text: str, question: str) -> HumanMessage:
+    return HumanMessage(f"{_numbered([text])}Question: {question}\n\n{_GATE}")
 
 
 def answer(passages: Sequence[Passage], question: str, as_of: date) -> list[BaseMessage]:

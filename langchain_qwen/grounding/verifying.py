@@ -15,6 +15,7 @@ import regex
 from langchain_qwen.grounding.words import normalised, words
 
 _NUMBER = regex.compile(r"(?<!\d)\d{1,3}(?:[.,'’\u00a0\u202f ]\d{3})+(?:[.,]\d+)?(?!\d)|\d+(?:[.,]\d+)?")
+_WITH_LETTERS = regex.compile(r"(?=\w*\d)(?=\w*\p{L})\w+")  # Q3, A320
 _ISO_DATE = regex.compile(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b")
 _QUOTED = regex.compile(r"[“«「『‘']([^“”«»「」『』‘’']{2,})[”»」』’'](?!\p{L})")
 _CAPITALISED = regex.compile(r"\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
@@ -41,18 +42,18 @@ _WORD_NUMBERS = {
     for number, group in enumerate(
         (
             "zero 零",
-            "one 一",
-            "two 二 两",
-            "three 三",
-            "four 四",
-            "five 五",
-            "six 六",
-            "seven 七",
-            "eight 八",
-            "nine 九",
-            "ten 十",
-            "eleven 十一",
-            "twelve 十二",
+            "one first 一",
+            "two second 二 两",
+            "three third 三",
+            "four fourth 四",
+            "five fifth 五",
+            "six sixth 六",
+            "seven seventh 七",
+            "eight eighth 八",
+            "nine ninth 九",
+            "ten tenth 十",
+            "eleven eleventh 十一",
+            "twelve twelfth 十二",
         )
     )
     for word in group.split()
@@ -90,7 +91,7 @@ def support(statement: str, evidence: str, question: str = "") -> Support:
     """
     known = words(evidence)
     missing = [
-        *_missing_numbers(statement, evidence),
+        *_missing_numbers(statement, evidence, {*known, *words(question)}),
         *_missing_names(statement, {*known, *words(question)}),
         *(quoted for quoted in _quoted(statement) if not _holds(evidence, quoted) and not _holds(question, quoted)),
     ]
@@ -117,12 +118,14 @@ def numbers(text: str) -> set[str]:
     return found
 
 
-def _missing_numbers(statement: str, evidence: str) -> list[str]:
-    there = numbers(evidence)
+def _missing_numbers(statement: str, evidence: str, names: set[str]) -> list[str]:
+    there, said = numbers(evidence), normalised(statement)
+    within_names = [match.span() for match in _WITH_LETTERS.finditer(said) if match.group() in names]
     missing = [
         match.group()
-        for match in _NUMBER.finditer(normalised(statement))
+        for match in _NUMBER.finditer(said)
         if not there.intersection(_forms(match.group()))
+        and not any(start <= match.start() and match.end() <= end for start, end in within_names)
     ]
     # "may" and "march" are words of other kinds too, which the names' check leaves alone.
     for match in _CAPITALISED.finditer(statement):

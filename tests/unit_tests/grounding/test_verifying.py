@@ -49,6 +49,14 @@ def test_missing_facts(statement, evidence, missing):
     assert support(statement, evidence).missing == missing
 
 
+def test_numbers_within_names():
+    evidence = "Revenue of the third quarter was 6.3 billion dollars, said the maker of the A320."
+    assert support("In Q3 revenue was $6.3 billion.", evidence, "What was the revenue in Q3?").missing == ()
+    assert support("It makes the A320.", evidence).missing == ()
+    assert support("It makes the A380.", evidence).missing == ("380", "A380")
+    assert support("In the fourth quarter, 4 fell.", evidence).missing == ("4",)
+
+
 def test_names_of_the_question_may_be_repeated_but_not_its_numbers():
     question = "When did the Marlinda sink in 1988?"
     assert support("The ship Marlinda sank in May.", "the ship sank in May", question).missing == ()
