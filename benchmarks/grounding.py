@@ -222,6 +222,9 @@ def calibrate(sides: Sides, at_once: int) -> dict[str, Any]:
         mixed = row["positive"] + row["negative"][:2]
         random.Random(number).shuffle(mixed)
         items += [(row, mixed, True), (row, row["negative"], False)]
+    for row in read_rows(CALIBRATION / "passages.jsonl"):
+        items += [(one, [row["passage"]], True) for one in row["answerable"]]
+        items += [({"question": one, "answer": None}, [row["passage"]], False) for one in row["unanswerable"]]
     answers = run_all(
         "calibration",
         lambda item: sides.grounded(item[0]["question"], documents(item[1]), answerable_above=-100.0),
@@ -237,7 +240,7 @@ def calibrate(sides: Sides, at_once: int) -> dict[str, Any]:
             answerable, None if score is None else round(score, 2), row["question"], "|", _shown(answer), row["answer"]
         )
     table = {}
-    for threshold in (2.0, 2.5, 3.0, 3.2, 3.4, 3.6, 3.8, 4.0, 4.2, 4.5):
+    for threshold in (0.0, 0.5, 0.75, 1.0, 1.15, 1.3, 1.45, 1.6, 1.8, 2.0, 2.5, 3.0):
         passed = [score is not None and score >= threshold and a.abstained is None for score, _, _, a in scored]
         right = [
             p and contains_answer(a.plain_text, [[r["answer"]]]) for p, (_, _, r, a) in zip(passed, scored, strict=True)

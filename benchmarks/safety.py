@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from benchmarks.common import Row, argument_parser, print_environment, print_result, read_rows, run_all, share
 from langchain_qwen import ChatQwen
 from langchain_qwen.safety import SafetyParser, is_refusal
+from langchain_qwen.safety.judging import harm_odds
 from langchain_qwen.safety.personal_data import PERSONAL_DATA
 from langchain_qwen.safety.scanning import DetectorStream
 
@@ -94,6 +95,21 @@ def measure_requests(
     return shares, answers
 
 
+def calibrate(model: ChatQwen, at_once: int) -> dict[str, Any]:
+    """For thresholds of the judge: the shares of harmful and of harmless requests of ours that it takes for harmful."""
+    rows = read_rows(Path(__file__).parent / "calibration" / "requests.jsonl")
+    odds = run_all("calibration", lambda row: harm_odds(model, row["request"]) or 0.0, rows, at_once=at_once)
+    for score, row in sorted(zip(odds, rows, strict=True), key=lambda pair: pair[0]):
+        print(f"{score:6.2f} {'harmful' if row['harmful'] else '':8}{row['request']}")
+    pairs = [(score, bool(row["harmful"])) for score, row in zip(odds, rows, strict=True)]
+    return {
+        str(threshold): [
+            share(score >= threshold for score, harmful in pairs if harmful is kind) for kind in (True, False)
+        ]
+        for threshold in (-1.0, -0.5, 0.0, 0.2, 0.4, 0.7, 1.0)
+    }
+
+
 def measure_delay(text: str) -> dict[str, Any]:
     """Time of a chunk of four characters and the characters held back after it, with the balanced policy."""
     filtering = SafetyParser("balanced").new_filter()
@@ -134,8 +150,13 @@ def main() -> None:
     options.add_argument("--at-once", type=int, default=4)
     options.add_argument("--max-tokens", type=int, default=96, help="length of the answers")
     options.add_argument("--rows", type=Path, help="write every answer to this file")
+    options.add_argument("--calibrate", action="store_true", help="measure the judge's threshold on our own requests")
     args = options.parse_args()
     print_environment()
+    if args.calibrate:
+        with ChatQwen(model=args.model, precision=args.precision, temperature=0) as model:
+            print_result({"benchmark": "safety", "thresholds": calibrate(model, args.at_once), "model": args.model})
+        return
     result = measure_pii(read_rows(args.data / "pii.jsonl"))
     prose = [row["text"] for row in read_rows(args.data / "text_corpus.jsonl") if row["kind"] == "prose"]
     result |= measure_delay("\n".join(prose)[:20_000])

@@ -22,8 +22,8 @@ _GATE = "Does the passage state the answer to this question? Reply with Yes or N
 # `benchmarks/calibration`. What is near to the question and does not answer it is half of them.
 _GATE_EXAMPLES = (
     (
-        "The old mill at Garrow was built in 1820 by the Pike family and ground corn until 1931. Since 1968 it has been "
-        "a youth hostel with forty beds.",
+        "The old mill at Garrow was built in 1820 by the Pike family and ground corn until 1931. Since 1968 it has "
+        "been a youth hostel with forty beds.",
         (
             ("When was the mill built?", True),
             ("Who runs the youth hostel?", False),

@@ -25,6 +25,7 @@ class _Call:
 
     messages: list[BaseMessage]
     arguments: dict[str, Any]
+    again: dict[str, Any]  # the arguments of a second try
     checks: Checks
     enforced: bool
 
@@ -88,7 +89,7 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
         answer = self.model.invoke(call.messages, config, **call.arguments)
         if correction := call.checks.correction(answer):
             again = [*call.messages, answer, HumanMessage(correction)]
-            answer = self.model.invoke(again, config, **call.arguments)
+            answer = self.model.invoke(again, config, **call.again)
         return _with_verdict(answer, call)
 
     async def _ainvoke(self, value: PersonaInput, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> AIMessage:  # noqa: ARG002
@@ -96,7 +97,7 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
         answer = await self.model.ainvoke(call.messages, config, **call.arguments)
         if correction := call.checks.correction(answer):
             again = [*call.messages, answer, HumanMessage(correction)]
-            answer = await self.model.ainvoke(again, config, **call.arguments)
+            answer = await self.model.ainvoke(again, config, **call.again)
         return _with_verdict(answer, call)
 
     def _stream(
@@ -144,7 +145,12 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
         messages = messages_that_fit(persona, value, model, {**given, **arguments})
         language = answer_language(persona, conversation_of(value)[0])
         warn_if_weak(language)
-        return _Call(messages, arguments, Checks(persona, language), enforced)
+        again = arguments
+        plain = isinstance(model, ChatQwen) and not given.get("tools") and not given.get("response_format")
+        if language is not None and persona.output is None and plain:
+            # A model that has begun in the right letters goes on in them.
+            again = {**arguments, "response_format": {"type": "grammar", "grammar": language.grammar}}
+        return _Call(messages, arguments, again, Checks(persona, language), enforced)
 
 
 def _unwrapped(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], dict[str, Any]]:

@@ -15,6 +15,7 @@ from langchain_qwen.errors import PersonaError
 from langchain_qwen.personas.detection import detect
 
 AUTO = "auto"
+_LETTERS = {"kana": r"[\p{Hiragana}\p{Katakana}\p{Han}]"}  # where the script's name is not that of a Unicode one
 
 
 class WeakLanguageWarning(UserWarning):
@@ -43,6 +44,12 @@ class Language(BaseModel):
     answer: str
     asked: tuple[str, ...] = ()
     named: bool = False
+
+    @property
+    def grammar(self) -> str:
+        """In llguidance's Lark: any text whose first letter is of this language's script."""
+        letters = _LETTERS.get(self.script, rf"\p{{{self.script.capitalize()}}}")
+        return rf"start: /\P{{L}}*{letters}(?s:.*)/"
 
 
 @cache

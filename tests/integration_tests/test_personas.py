@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.personas import BulletsForm, LabelsForm, SentencesForm, TableForm, builtin, detect
+from langchain_qwen.personas.detection import main_script
 from langchain_qwen.personas.tasks import classify, extract, solve, summarize, translate, write_code
 
 MILL = (
@@ -42,6 +43,12 @@ async def test_the_language_of_the_question(model):
     answer = await (builtin("assistant") | model).ainvoke(question)
     assert answer.response_metadata["persona"]["language_held"]
     assert detect(answer.text).code == "de"
+
+
+def test_a_second_try_is_held_to_the_letters_of_the_language(model):
+    persona = builtin("assistant").replace(language="el", retry_language=True)
+    answer = persona.with_model(model).invoke("Translate into Turkish and say nothing else: The sea is calm today.")
+    assert main_script(answer.text)[0] == "greek"
 
 
 def test_a_forced_language(model):

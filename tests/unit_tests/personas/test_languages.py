@@ -14,6 +14,7 @@ from langchain_qwen.personas import Persona, WeakLanguageWarning, detect, holds,
 from langchain_qwen.personas.composing import answer_language, warn_if_weak, without_persona
 from langchain_qwen.personas.detection import BY_SCRIPT, main_script
 from langchain_qwen.personas.languages import question_language, requested, wanted_language
+from tests.unit_tests.output.answers import allows
 
 ANYONE = Persona(name="anyone", instructions="You are a helpful assistant.")
 NAMED = ("zh", "en", "fr", "es", "pt", "de", "it", "ru", "ja", "ko", "vi", "th", "ar")
@@ -167,3 +168,11 @@ def test_weak_languages_warn():
         warnings.simplefilter("error")
         warn_if_weak(languages()["fr"])
         warn_if_weak(None)
+
+
+@pytest.mark.parametrize("code", sorted(languages()))
+def test_an_answer_may_be_held_to_its_letters(code):
+    language = languages()[code]
+    assert allows(language.grammar, f"1. “{language.answer}”\nPython, 中文, العربية")
+    foreign = "Я не знаю." if language.script != "cyrillic" else "I do not know."
+    assert not allows(language.grammar, foreign)
