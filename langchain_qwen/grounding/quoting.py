@@ -29,10 +29,10 @@ def quote_grammar(passages: Sequence[Passage], statements: int) -> str:
 
     Where there are several statements, a line begins with the statement's number.
 
-    A quote is a run of whole sentences of its passage (long ones may be cut between clauses). It holds no straight
-    quotation mark, so its end is never in doubt. One rule for each sentence says which may follow it: llguidance's
-    `substring_chunks` says the same, at three times the cost of a token, and gives up on longer passages as soon as it
-    may not begin or end with white space ("too many expressions").
+    A quote is a sentence of its passage, or two that follow each other (long ones are cut between clauses). It holds no
+    straight quotation mark, so its end is never in doubt. One rule for each sentence says which may follow it:
+    llguidance's `substring_chunks` says as much for runs of any length, at three times the cost of a token, and gives
+    up on longer passages as soon as a run may not begin or end with white space ("too many expressions").
     """
     quotable = [(number, _runs(passage)) for number, passage in enumerate(passages, 1)]
     quotable = [(number, runs) for number, runs in quotable if runs]
@@ -47,7 +47,7 @@ def quote_grammar(passages: Sequence[Passage], statements: int) -> str:
         for place, run in enumerate(runs):
             for index, (unit, space) in enumerate(run):
                 starts.append(f"from_{number}_{place}_{index}")
-                on = f" ({_literal(space)} from_{number}_{place}_{index + 1})?" if index + 1 < len(run) else ""
+                on = f" ({_literal(space + run[index + 1][0])})?" if index + 1 < len(run) else ""
                 rules.append(f"{starts[-1]}: {_literal(unit)}{on}")
         choices.append(f'"\\"" ({" | ".join(starts)}) "\\" [{number}]"')
     return "\n".join([*rules, f"quote: {' | '.join(choices)}"])
@@ -109,5 +109,5 @@ def _runs(passage: Passage) -> list[list[tuple[str, str]]]:
 
 
 def _literal(text: str) -> str:
-    """A text in Lark; nothing for none."""
-    return json.dumps(text, ensure_ascii=False) if text else ""
+    """A text in Lark."""
+    return json.dumps(text, ensure_ascii=False)

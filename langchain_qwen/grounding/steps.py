@@ -23,7 +23,7 @@ from langchain_qwen.grounding.types import (
 )
 
 # Room that the quotes take in the window, beside the answer and its repetition sentence by sentence.
-QUOTE_TOKENS = 512
+QUOTE_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from langchain_qwen.grounding.words import normalised, words
 
 _NUMBER = regex.compile(r"(?<!\d)\d{1,3}(?:[.,'’\u00a0\u202f ]\d{3})+(?:[.,]\d+)?(?!\d)|\d+(?:[.,]\d+)?")
 _WITH_LETTERS = regex.compile(r"(?=\w*\d)(?=\w*\p{L})\w+")  # Q3, A320
+# As the prompt numbers them.
+_REFERENCE = regex.compile(r"\bpassages?\s+\d+(?:(?:,|\s+and)\s+\d+)*", regex.IGNORECASE)
 _ISO_DATE = regex.compile(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b")
 _QUOTED = regex.compile(r"[“«「『‘']([^“”«»「」『』‘’']{2,})[”»」』’'](?!\p{L})")
 _CAPITALISED = regex.compile(r"\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
@@ -89,6 +91,7 @@ def support(statement: str, evidence: str, question: str = "") -> Support:
         evidence: The cited passages' texts, with their titles and dates.
         question: What was asked: names in it may be repeated, its numbers must be in the evidence too.
     """
+    statement = _REFERENCE.sub(" ", statement)
     known = words(evidence)
     missing = [
         *_missing_numbers(statement, evidence, {*known, *words(question)}),

@@ -331,6 +331,6 @@ def test_grammars_of_long_passages_hold(language):
     passages = read_passages([Document(text) for text in texts])
     grammar = quote_grammar(passages, 2)
     for number, passage in enumerate(passages, 1):
-        start, end = passage.units[3][0], passage.units[6][1]
+        start, end = passage.units[3][0], passage.units[4][1]
         assert allows(grammar, f'1. "{passage.shown.text[start:end]}" [{number}]\n2. none')
         assert not allows(grammar, f'1. "{passage.shown.text[start : end - 1]}" [{number}]\n2. none')

@@ -57,6 +57,12 @@ def test_numbers_within_names():
     assert support("In the fourth quarter, 4 fell.", evidence).missing == ("4",)
 
 
+def test_what_the_prompt_calls_passages_is_no_fact():
+    assert support("According to Passage 1, it is red.", "It is red.").missing == ()
+    assert support("Passages 2 and 3 say that it is red.", "It is red.").missing == ()
+    assert support("It is on page 12.", "It is red.").missing == ("12",)
+
+
 def test_names_of_the_question_may_be_repeated_but_not_its_numbers():
     question = "When did the Marlinda sink in 1988?"
     assert support("The ship Marlinda sank in May.", "the ship sank in May", question).missing == ()
