@@ -5,10 +5,6 @@ from __future__ import annotations
 from difflib import get_close_matches
 from pathlib import Path
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
-
-from langchain_qwen.checkpoints import hub
 from langchain_qwen.checkpoints.aliases import RELEASES, alias_folder
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
 from langchain_qwen.checkpoints.pulling import pull_alias
@@ -81,6 +77,8 @@ def _find(
 def _find_on_hub(
     hub_id: str, revision: str | None, cache_dir: str | Path | None, *, download: bool, refresh: bool
 ) -> Checkpoint:
+    from langchain_qwen.checkpoints import hub  # huggingface_hub takes a while to import
+
     here, incomplete = None, None
     cached = hub.cached_snapshot(hub_id, revision, cache_dir)
     if cached is not None:
@@ -115,6 +113,9 @@ def _check_hub_id(model: str, folder: Path) -> None:
             f"{model!r} is neither an alias ({', '.join(RELEASES)}) nor a folder, and a hub id has the form "
             f"organisation/name{_near(model)}"
         )
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     try:
         validate_repo_id(model)
     except HFValidationError as error:

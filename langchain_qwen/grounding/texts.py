@@ -20,7 +20,10 @@ _UNSEEN = frozenset({"Cf", "Cc", "Cs", "Co", "Cn"})
 # A quote is closed by a straight quotation mark, so that no passage may hold one.
 _SHOWN_AS = {'"': "'"}
 
-_SHORTENED = r"(?<!\b(?:\p{Lu}|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|vs?|[ap]\.m|Inc|Ltd|Co|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.)"
+_SHORTENED = (
+    r"(?<!\b(?:\p{Lu}|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|vs?|[ap]\.m|Inc|Ltd|Co|"
+    r"Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.)"
+)
 _SENTENCE_END = regex.compile(
     rf"[.!?…]+{_SHORTENED}['’”»)\]]*\s+(?=[\p{{Lu}}\p{{N}}\p{{Lo}}'‘“«(¿¡\[])|[。！？｡।؟۔]+['’”»」』）)]*\s*|\n+\s*"
 )
