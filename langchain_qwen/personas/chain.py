@@ -148,7 +148,7 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
         again = arguments
         plain = isinstance(model, ChatQwen) and not given.get("tools") and not given.get("response_format")
         if language is not None and persona.output is None and plain:
-            # A model that has begun in the right letters goes on in them.
+            # Asked once more, a model may still go on in the letters of what it reads.
             again = {**arguments, "response_format": {"type": "grammar", "grammar": language.grammar}}
         return _Call(messages, arguments, again, Checks(persona, language), enforced)
 

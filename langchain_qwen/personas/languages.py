@@ -15,7 +15,7 @@ from langchain_qwen.errors import PersonaError
 from langchain_qwen.personas.detection import detect
 
 AUTO = "auto"
-_LETTERS = {"kana": r"[\p{Hiragana}\p{Katakana}\p{Han}]"}  # where the script's name is not that of a Unicode one
+_LETTERS = {"kana": r"\p{Hiragana}\p{Katakana}\p{Han}"}  # where the script's name is not that of a Unicode one
 
 
 class WeakLanguageWarning(UserWarning):
@@ -47,9 +47,9 @@ class Language(BaseModel):
 
     @property
     def grammar(self) -> str:
-        """In llguidance's Lark: any text whose first letter is of this language's script."""
+        """In llguidance's Lark: a text in the letters of this language, in which names may be in Latin ones."""
         letters = _LETTERS.get(self.script, rf"\p{{{self.script.capitalize()}}}")
-        return rf"start: /\P{{L}}*{letters}(?s:.*)/"
+        return rf"start: /\P{{L}}*[{letters}][\P{{L}}\p{{Common}}A-Za-z{letters}]*/"
 
 
 @cache

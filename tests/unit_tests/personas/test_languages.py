@@ -173,6 +173,11 @@ def test_weak_languages_warn():
 @pytest.mark.parametrize("code", sorted(languages()))
 def test_an_answer_may_be_held_to_its_letters(code):
     language = languages()[code]
-    assert allows(language.grammar, f"1. “{language.answer}”\nPython, 中文, العربية")
-    foreign = "Я не знаю." if language.script != "cyrillic" else "I do not know."
-    assert not allows(language.grammar, foreign)
+    assert allows(language.grammar, f"1. “{language.answer}”\nPython 3, {language.native}.")
+    assert not allows(language.grammar, "Я не знаю." if language.script != "cyrillic" else "I do not know.")
+    assert not allows(language.grammar, f"{language.native} {'Ελλάδα' if language.script != 'greek' else 'Україна'}")
+
+
+def test_marks_that_scripts_share_are_letters_of_each():
+    assert allows(languages()["ja"].grammar, "データー々")
+    assert allows(languages()["ar"].grammar, "مرحبـــا")
