@@ -128,7 +128,7 @@ class _Answering:
         held: list[AnswerText | Citation] = []
         gathered: list[Evidence] = []
         reader = QuoteReader(passages)
-        grammar = quote_grammar(passages, len(statements))
+        grammar = quote_grammar(passages, statements, self._question)
         options: dict[str, Any] = {
             "max_tokens": QUOTE_TOKENS,
             "response_format": {"type": "grammar", "grammar": grammar},

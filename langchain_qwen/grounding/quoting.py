@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import regex
 
 from langchain_qwen.grounding.passages import Passage
+from langchain_qwen.grounding.verifying import support
 
 NO_QUOTE = "none"
+_NEAR = 0.15  # shares of a statement's words that differ by less are taken for equal
 _ITEM = regex.compile(rf'(?P<line>\n)|\d+\. |{NO_QUOTE}| |"(?P<quote>[^"]*)" \[(?P<passage>\d+)\]')
 
 
@@ -24,33 +26,62 @@ class Quote:
     end: int
 
 
-def quote_grammar(passages: Sequence[Passage], statements: int) -> str:
+def quote_grammar(passages: Sequence[Passage], statements: Sequence[str], question: str = "") -> str:
     """For each statement a line: one or two quotes with the numbers of their passages, or "none".
 
-    Where there are several statements, a line begins with the statement's number.
+    Where there are several statements, a line begins with the statement's number. Of the sentences of the passages,
+    those are offered that share most with the statement: a small model copies a neighbour as readily.
 
     A quote is a sentence of its passage, or two that follow each other (long ones are cut between clauses). It holds no
     straight quotation mark, so its end is never in doubt. One rule for each sentence says which may follow it:
     llguidance's `substring_chunks` says as much for runs of any length, at three times the cost of a token, and gives
     up on longer passages as soon as a run may not begin or end with white space ("too many expressions").
     """
-    quotable = [(number, _runs(passage)) for number, passage in enumerate(passages, 1)]
-    quotable = [(number, runs) for number, runs in quotable if runs]
-    lines = [f'"{number}. " support' for number in range(1, statements + 1)] if statements > 1 else ["support"]
+    lines = [f"support_{place}" for place in range(len(statements))]
+    if len(statements) > 1:
+        lines = [f'"{number}. " {line}' for number, line in enumerate(lines, 1)]
     rules = [f"start: {' BREAK '.join(lines)}", 'BREAK: "\\n"']
-    if not quotable:
-        return "\n".join([*rules, f'support: "{NO_QUOTE}"'])
-    rules.append(f'support: "{NO_QUOTE}" | quote (" " quote)?')
-    choices = []
-    for number, runs in quotable:
-        starts = []
-        for place, run in enumerate(runs):
-            for index, (unit, space) in enumerate(run):
-                starts.append(f"from_{number}_{place}_{index}")
-                on = f" ({_literal(space + run[index + 1][0])})?" if index + 1 < len(run) else ""
-                rules.append(f"{starts[-1]}: {_literal(unit)}{on}")
-        choices.append(f'"\\"" ({" | ".join(starts)}) "\\" [{number}]"')
-    return "\n".join([*rules, f"quote: {' | '.join(choices)}"])
+    units = [unit for number, passage in enumerate(passages, 1) for unit in _units(number, passage)]
+    rules += [f"from_{place}: {_literal(one.text)}{one.rule_of_next()}" for place, one in enumerate(units)]
+    for line, statement in enumerate(statements):
+        choices = []
+        offered = _offered(statement, question, units)
+        for number in dict.fromkeys(units[place].passage for place in offered):
+            starts = " | ".join(f"from_{place}" for place in offered if units[place].passage == number)
+            choices.append(f'"\\"" ({starts}) "\\" [{number}]"')
+        rules.append(f"quote_{line}: {' | '.join(choices)}" if choices else "")
+        rules.append(f'support_{line}: "{NO_QUOTE}"' + (f' | quote_{line} (" " quote_{line})?' if choices else ""))
+    return "\n".join(filter(None, rules))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A sentence that may be quoted.
+
+    Attributes:
+        passage: The number of its passage, from 1.
+        text: Its text.
+        next: The white space and the sentence that follow it, where it may be quoted together with that.
+    """
+
+    passage: int
+    text: str
+    next: str
+
+    def rule_of_next(self) -> str:
+        """How a grammar says that the next one may follow."""
+        return f" ({_literal(self.next)})?" if self.next else ""
+
+
+def _offered(statement: str, question: str, units: Sequence[_Unit]) -> list[int]:
+    """Which units a statement may be given, by their places: of those that lack fewest of its facts, the nearest."""
+    if not units:
+        return []
+    lacking = [len(support(statement, unit.text, question).missing) for unit in units]
+    fewest = min(lacking)
+    shared = {place: support(statement, units[place].text).coverage for place, n in enumerate(lacking) if n == fewest}
+    best = max(shared.values())
+    return [place for place, share in shared.items() if share >= best - _NEAR]
 
 
 class QuoteReader:
@@ -98,14 +129,15 @@ def _run_spans(passage: Passage) -> list[tuple[int, int]]:
     return spans
 
 
-def _runs(passage: Passage) -> list[list[tuple[str, str]]]:
-    """For each run its units, each with the white space behind it."""
-    text, runs = passage.shown.text, []
+def _units(number: int, passage: Passage) -> list[_Unit]:
+    """The sentences of a passage that may be quoted."""
+    text, found = passage.shown.text, []
     for first, last in _run_spans(passage):
         units = [(start, end) for start, end in passage.units if first <= start and end <= last]
-        following = [start for start, _ in units[1:]] + [last]
-        runs.append([(text[start:end], text[end:next_]) for (start, end), next_ in zip(units, following, strict=True)])
-    return runs
+        ends = [end for _, end in units]
+        for (start, end), next_end in zip(units, [*ends[1:], ends[-1]], strict=True):
+            found.append(_Unit(number, text[start:end], text[end:next_end]))
+    return found
 
 
 def _literal(text: str) -> str:

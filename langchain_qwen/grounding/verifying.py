@@ -56,10 +56,15 @@ _WORD_NUMBERS = {
             "ten tenth 十",
             "eleven eleventh 十一",
             "twelve twelfth 十二",
+            *["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"],
         )
     )
     for word in group.split()
 }
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_SPELT = regex.compile(
+    rf"\b(?P<tens>{'|'.join(_TENS)})(?:[\s-]+(?P<ones>one|two|three|four|five|six|seven|eight|nine)\b)?"
+)
 # Words that carry no meaning of their own.
 _SMALL = (
     "a an the of in on at to for from by with and or but as is are was were be been has have had it its this that "
@@ -117,7 +122,17 @@ def numbers(text: str) -> set[str]:
             found.add(str(_MONTH_NUMBERS[word]))
         if word in _WORD_NUMBERS:
             found.add(_WORD_NUMBERS[word])
+    found |= _spelt_numbers(text)
     found |= {_WORD_NUMBERS[word] for word in regex.findall(r"十[一二]|[零一二两三四五六七八九十]", text)}
+    return found
+
+
+def _spelt_numbers(text: str) -> set[str]:
+    """English numbers below a hundred written as words."""
+    found = set()
+    for match in _SPELT.finditer(text):
+        tens = _TENS.index(match.group("tens")) * 10 + 20 if match.group("tens") else 0
+        found.add(str(tens + int(_WORD_NUMBERS.get(match.group("ones") or "", "0"))))
     return found
 
 

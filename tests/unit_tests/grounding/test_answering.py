@@ -247,7 +247,7 @@ TEXTS = [
 
 def test_the_grammar_allows_text_of_the_passages_alone():
     passages = read_passages([Document(page_content=text) for text in TEXTS])
-    grammar = quote_grammar(passages, 2)
+    grammar = quote_grammar(passages, ["?", "!"])
     for quotes in ("1. none\n2. none", '1. "One." [1]\n2. "三四。" [3] "Four five." [1]', '1. none\n2. "Acht." [2]'):
         assert allows(grammar, quotes), quotes
     for quotes in (
@@ -265,7 +265,7 @@ def test_the_grammar_allows_text_of_the_passages_alone():
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_the_grammar_allows_is_read_and_verbatim(seed):
     passages = read_passages([Document(page_content=text) for text in TEXTS])
-    for answer in random_answers(quote_grammar(passages, 2), seed=seed):
+    for answer in random_answers(quote_grammar(passages, ["?", "!"]), seed=seed):
         reader = QuoteReader(passages)
         items = [item for character in answer for item in reader.feed(character)] + reader.finish()
         assert [item for item in items if isinstance(item, int)] == [0, 1]
@@ -329,7 +329,7 @@ def test_grammars_of_long_passages_hold(language):
     sentence, count = LANGUAGES[language]
     texts = ["".join(sentence.format(n=1000 * k + n) for n in range(count)) for k in range(4)]
     passages = read_passages([Document(text) for text in texts])
-    grammar = quote_grammar(passages, 2)
+    grammar = quote_grammar(passages, ["?", "!"])
     for number, passage in enumerate(passages, 1):
         start, end = passage.units[3][0], passage.units[4][1]
         assert allows(grammar, f'1. "{passage.shown.text[start:end]}" [{number}]\n2. none')
