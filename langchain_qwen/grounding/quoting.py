@@ -74,10 +74,12 @@ class _Unit:
 
 
 def _offered(statement: str, question: str, units: Sequence[_Unit]) -> list[int]:
-    """Which units a statement may be given, by their places: of those that lack fewest of its facts, the nearest."""
+    """Which units a statement may be given, by their places: of those that lack fewest of its numbers, the nearest."""
     if not units:
         return []
-    lacking = [len(support(statement, unit.text, question).missing) for unit in units]
+    lacking = [
+        sum(any(map(str.isdigit, fact)) for fact in support(statement, unit.text, question).missing) for unit in units
+    ]
     fewest = min(lacking)
     shared = {place: support(statement, units[place].text).coverage for place, n in enumerate(lacking) if n == fewest}
     best = max(shared.values())

@@ -334,3 +334,29 @@ def test_grammars_of_long_passages_hold(language):
         start, end = passage.units[3][0], passage.units[4][1]
         assert allows(grammar, f'1. "{passage.shown.text[start:end]}" [{number}]\n2. none')
         assert not allows(grammar, f'1. "{passage.shown.text[start : end - 1]}" [{number}]\n2. none')
+
+
+def test_a_statement_is_offered_the_sentences_nearest_to_it():
+    passages = read_passages(
+        [
+            Document(
+                "The power is vested in a President. He shall hold office for a term of four years. Nobody may be "
+                "elected who is under thirty five years."
+            ),
+            Document("The Senate meets in June. In 1999 it had 100 members, and in 2001 it had 102."),
+        ]
+    )
+    grammar = quote_grammar(
+        passages, ["The term of the President is four years.", "It had 102 members in 2001."], "How long?"
+    )
+    right = '"He shall hold office for a term of four years." [1]'
+    assert allows(grammar, f'1. {right}\n2. "In 1999 it had 100 members, and in 2001 it had 102." [2]')
+    assert not allows(grammar, '1. "Nobody may be elected who is under thirty five years." [1]\n2. none')
+    assert not allows(grammar, f'1. {right}\n2. "The Senate meets in June." [2]')
+
+
+def test_a_statement_in_another_language_is_offered_everything():
+    passages = read_passages([Document("The bridge was opened in spring. It is red.")])
+    grammar = quote_grammar(passages, ["Die Brücke ist rot."])
+    assert allows(grammar, '"The bridge was opened in spring." [1]')
+    assert allows(grammar, '"It is red." [1]')
