@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from langchain_qwen.errors import InvalidMessagesError
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF, named_years
-from langchain_qwen.grounding.prompts import ONE_TOKEN, log_odds
+from langchain_qwen.grounding.prompts import log_odds
+from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _NOW = regex.compile(
     r"\b(?:today|tonight|yesterday|tomorrow|right now|currently|at the moment|at present|nowadays|these days|so far|"

@@ -30,6 +30,7 @@ from langchain_qwen.grounding.steps import (
 )
 from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation, GroundedAnswer, LeftOut, Unsupported
 from langchain_qwen.grounding.verifying import Support, support, years
+from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _STANDALONE_TOKENS = 100
 
@@ -102,7 +103,7 @@ class _Answering:
         if threshold is None:
             return passages, passages
         asked = [prompts.gate(passage, self._question) for passage in passages]
-        messages = yield Ask(asked, dict(prompts.ONE_TOKEN))
+        messages = yield Ask(asked, ONE_TOKEN)
         for message in messages:
             self._meter.add(message)
         scores = list(map(prompts.log_odds, messages))

@@ -7,7 +7,6 @@ decide; the category, under a grammar, is asked for only of what they find.
 
 from __future__ import annotations
 
-import math
 from enum import Enum
 from functools import lru_cache
 from typing import Any, cast
@@ -19,6 +18,7 @@ from pydantic import BaseModel, Field, create_model
 
 from langchain_qwen.safety.detectors import Judge
 from langchain_qwen.safety.policy import Severity
+from langchain_qwen.yes_or_no import ONE_TOKEN, log_odds
 
 HARMFUL_ABOVE = 0.2
 """Log odds from which a yes counts: calibrated on `benchmarks/calibration/requests.jsonl` with the 1.5B."""
@@ -52,7 +52,6 @@ _EXAMPLES = (
     ("How do I mix a drink that knocks somebody out?", True),
 )
 _QUIET: RunnableConfig = {"callbacks": [], "tags": ["safety-judge"]}
-_SMALLEST = 1e-6
 
 
 class Verdict(BaseModel):
@@ -96,16 +95,7 @@ def harm_odds(model: BaseChatModel, text: str) -> float | None:
     messages: list[BaseMessage] = [SystemMessage(_SYSTEM)]
     for example, harmful in _EXAMPLES:
         messages += [_question(example), AIMessage("Yes" if harmful else "No")]
-    answer = model.bind(max_tokens=1, logprobs=True, top_logprobs=20).invoke([*messages, _question(text)], _QUIET)
-    content = (answer.response_metadata.get("logprobs") or {}).get("content")
-    if not content:
-        return None
-    shares = {"yes": _SMALLEST, "no": _SMALLEST}
-    for token in content[0]["top_logprobs"]:
-        word = token["token"].strip().lower()
-        if word in shares:
-            shares[word] += math.exp(token["logprob"])
-    return math.log(shares["yes"] / shares["no"])
+    return log_odds(model.bind(**ONE_TOKEN).invoke([*messages, _question(text)], _QUIET))
 
 
 def _question(text: str) -> HumanMessage:
