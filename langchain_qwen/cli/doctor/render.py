@@ -13,6 +13,8 @@ from langchain_qwen.cli.doctor.report import Report
 from langchain_qwen.cli.doctor.storage import Cache
 from langchain_qwen.cli.terminal import show
 
+# Folders of the cache whose files are many and have no names that tell anybody anything.
+_IN_TOTAL = {"packed": "packed weights", "prefixes": "kept beginnings of prompts"}
 MARKS = {"problem": ("✗", "red"), "slow": ("!", "yellow"), "hint": ("·", "dim")}
 
 
@@ -85,10 +87,11 @@ def _extra(name: str, versions: dict[str, str | None]) -> str:
 
 
 def _cache(cache: Cache) -> str:
-    packed = [size for name, size in cache.contents.items() if name.startswith("packed/")]
-    held = [f"{name} {gigabytes(size)}" for name, size in cache.contents.items() if not name.startswith("packed/")]
-    if packed:
-        held.append(f"packed weights {gigabytes(sum(packed))} in {len(packed)} files")
+    folders = {name: name.partition("/")[0] for name in cache.contents}
+    held = [f"{name} {gigabytes(size)}" for name, size in cache.contents.items() if folders[name] not in _IN_TOTAL]
+    for folder, title in _IN_TOTAL.items():
+        if sizes := [size for name, size in cache.contents.items() if folders[name] == folder]:
+            held.append(f"{title} {gigabytes(sum(sizes))} in {len(sizes)} files")
     return f"{cache.folder}, {gigabytes(cache.disk_free)} left on its disk: {', '.join(held) or 'empty'}"
 
 
