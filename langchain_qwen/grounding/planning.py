@@ -29,7 +29,7 @@ from langchain_qwen.grounding.steps import (
     Step,
 )
 from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation, GroundedAnswer, LeftOut, Unsupported
-from langchain_qwen.grounding.verifying import Support, support, years
+from langchain_qwen.grounding.verifying import Support, declines, support, years
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _STANDALONE_TOKENS = 100
@@ -124,7 +124,8 @@ class _Answering:
             yield from self._emit(composer.feed(chunk.text))
         yield from self._emit(composer.feed("", final=True))
         statements = composer.statements
-        if not statements:
+        # Text that was passed on already is not taken back.
+        if not statements or (mode != "flag" and declines(statements[0])):
             return (yield from self._abstain(AbstainReason.NOT_STATED, best))
         held: list[AnswerText | Citation] = []
         gathered: list[Evidence] = []

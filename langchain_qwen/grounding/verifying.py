@@ -24,6 +24,15 @@ _CAPITALISED = regex.compile(r"\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
 _YEAR = regex.compile(r"(?<!\d)(?<!\d[.,])(?:1[5-9]|20)\d\d(?!\d)(?!\.\d+(?![\d.]))(?!,\d{3})")
 _SENTENCE_START = regex.compile(r"(?:^|[.!?:]\s+|\n)[\W_]*$")
 
+_SAID = "specif|mention|stat|provid|giv|contain|sa[yi]|includ|indicat|answer|disclos|list|nam"
+_DECLINES = regex.compile(
+    rf"(?:\b(?:not|no)|n[’']t)\s+(?:\w+\s+){{0,3}}(?:{_SAID})\w*\b.*\b(?:passages?|text|context|information|documents?)\b"
+    rf"|\b(?:passages?|text|context|documents?)\b[^.]*(?:\b(?:not|no)|n[’']t)\s+(?:\w+\s+){{0,2}}(?:{_SAID}|information)\w*"
+    r"|(?:未|没有|沒有|无法|無法)(?:明确|具体|直接)?(?:提到|提及|说明|提供|给出|指出|包含|找到|确定)"
+    r"|\bnicht (?:erwähnt|angegeben|genannt)|\bno se (?:menciona|especifica|indica)"
+    r"|\bpas (?:mentionné|précisé|indiqué)|\bне (?:упомина|указан)\w*",
+    regex.IGNORECASE,
+)
 _MONTHS = (
     "january jan enero janvier januar gennaio janeiro января январь januari ianuarie ocak ιανουαρίου",
     "february feb febrero février februar febbraio fevereiro февраля февраль februari februarie şubat φεβρουαρίου",
@@ -104,6 +113,11 @@ def support(statement: str, evidence: str, question: str = "") -> Support:
         *(quoted for quoted in _quoted(statement) if not _holds(evidence, quoted) and not _holds(question, quoted)),
     ]
     return Support(tuple(dict.fromkeys(missing)), _coverage(statement, {*known, *words(question)}))
+
+
+def declines(statement: str) -> bool:
+    """Whether a statement says that the passages do not say it."""
+    return _DECLINES.search(statement) is not None
 
 
 def years(text: str) -> list[str]:

@@ -124,6 +124,11 @@ def test_it_abstains_where_no_passage_states_the_answer():
     assert len(model.prompts) == 2  # two passages, no answer
 
 
+def test_an_answer_that_says_that_there_is_none_is_none():
+    model = bridge_model("The builder is not mentioned in the passages. The bridge is old.")
+    assert answerer(model).invoke("Who built the bridge?").abstained is AbstainReason.NOT_STATED
+
+
 def test_it_abstains_where_nothing_is_found():
     answer = answerer(ScriptedModel(), []).invoke("Why?")
     assert (answer.abstained, answer.nearest) == (AbstainReason.NOTHING_RETRIEVED, None)

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from langchain_qwen.grounding.cutoff import named_years
-from langchain_qwen.grounding.verifying import numbers, support, years
+from langchain_qwen.grounding.verifying import declines, numbers, support, years
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,32 @@ def test_years():
     assert years("据公报，2023年五一，2024.5.1") == ["2023", "2024"]
     assert named_years("Who won last year and this year?", date(2026, 3, 1)) == ["2026", "2025"]
     assert named_years("今年的冠军", date(2026, 3, 1)) == ["2026"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "The CEO of Tesla in 2021 was not specified in the given passage.",
+        "The passages don't mention who won.",
+        "There is no information on this in the text; the context does not provide the year.",
+        "文中没有提到他的年龄。",
+        "Das Jahr wird nicht genannt.",
+        "Год не указан.",
+    ],
+)
+def test_what_says_that_it_is_not_said(statement):
+    assert declines(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "The bridge was not opened in 1932.",
+        "No passage through the strait was found before 1906.",
+        "He did not give up.",
+        "The text was not written by Homer.",
+        "他没有去北京。",
+    ],
+)
+def test_what_says_something(statement):
+    assert not declines(statement)
