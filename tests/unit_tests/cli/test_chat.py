@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import sys
 
 import pytest
@@ -11,6 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 
 from langchain_qwen.cli.conversation import Conversation
 from langchain_qwen.cli.lines import joined
+from langchain_qwen.cli.terminal import interruptible
 from langchain_qwen.errors import ContextOverflowError, EngineError
 
 
@@ -258,3 +261,18 @@ def test_in_a_terminal():
 def test_system_message_is_the_first_and_only_one():
     assert Conversation("S", [HumanMessage("q")]).messages == [SystemMessage("S"), HumanMessage("q")]
     assert Conversation().messages == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_counts():
+    class Late:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with interruptible() as check:
+        check()
+        Late()
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.getsignal(signal.SIGINT) is before
