@@ -17,7 +17,7 @@ from langchain_qwen.cli import model as models
 from langchain_qwen.cli.commands import Leave, find_command
 from langchain_qwen.cli.conversation import Conversation
 from langchain_qwen.cli.lines import interactive, line_reader
-from langchain_qwen.cli.terminal import interruptible, say, write
+from langchain_qwen.cli.terminal import say, write
 from langchain_qwen.errors import ContextOverflowError, QwenError
 
 if TYPE_CHECKING:
@@ -97,11 +97,10 @@ class Chat:
         self.conversation.unanswered = text
         chunks: list[AIMessageChunk] = []
         try:
-            with interruptible() as check, closing(models.stream_chunks(self._speaker, messages, "Thinking")) as stream:
+            with closing(models.stream_chunks(self._speaker, messages, "Thinking")) as stream:
                 for chunk in stream:
                     chunks.append(chunk)
                     write(chunk.text)
-                    check()
         except KeyboardInterrupt:
             kept = self._keep(text, chunks)
             say("(stopped)" if kept else "(stopped before the answer; /retry asks again)")

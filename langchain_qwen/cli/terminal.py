@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,29 +66,3 @@ def read_text(path: Path) -> str:
         raise InvalidParameterError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidParameterError(f"{path} is not UTF-8 text (byte {error.start})") from error
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
-    """Within it, Ctrl-C raises KeyboardInterrupt; what is yielded raises it once more where Python has dropped it.
-
-    That happens where the signal arrives in a destructor or a callback of the garbage collector, whose errors are lost.
-    """
-    pressed = threading.Event()
-
-    def press(_number: int, _frame: object) -> None:
-        pressed.set()
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread
-        yield check
-        return
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
 import sys
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,6 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 
 from langchain_qwen.cli.conversation import Conversation
 from langchain_qwen.cli.lines import joined
-from langchain_qwen.cli.terminal import interruptible
 from langchain_qwen.errors import ContextOverflowError, EngineError
 
 
@@ -235,7 +234,15 @@ def test_a_piped_line_that_is_not_text(run, use):
 def test_in_a_terminal():
     pexpect = pytest.importorskip("pexpect")
     command = ["-m", "tests.unit_tests.cli.scripted", "endless", "chat"]
-    chat = pexpect.spawn(sys.executable, command, encoding="utf-8", timeout=20, env={"TERM": "xterm", "PATH": ""})
+    chat = pexpect.spawn(
+        sys.executable,
+        command,
+        encoding="utf-8",
+        timeout=20,
+        env={"TERM": "xterm", "PATH": ""},
+        # Tests that run in the background may have been started with Ctrl-C ignored, which is inherited.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
+    )
     chat.expect_exact(">>> ")
     chat.sendline("count")
     chat.expect_exact("line 3")
@@ -261,18 +268,3 @@ def test_in_a_terminal():
 def test_system_message_is_the_first_and_only_one():
     assert Conversation("S", [HumanMessage("q")]).messages == [SystemMessage("S"), HumanMessage("q")]
     assert Conversation().messages == []
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_python_drops_counts():
-    class Late:
-        def __del__(self):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    before = signal.getsignal(signal.SIGINT)
-    with interruptible() as check:
-        check()
-        Late()
-        with pytest.raises(KeyboardInterrupt):
-            check()
-    assert signal.getsignal(signal.SIGINT) is before
