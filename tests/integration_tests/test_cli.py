@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -47,7 +49,9 @@ def test_chat_in_a_terminal(tmp_path):
     pexpect = pytest.importorskip("pexpect")
     arguments = [*COMMAND[1:], "chat", *OPTIONS]
     environment = {**os.environ, "TERM": "dumb"}
-    chat = pexpect.spawn(COMMAND[0], arguments, encoding="utf-8", timeout=120, env=environment)
+    # Tests that run in the background may have been started with Ctrl-C ignored, which is inherited.
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    chat = pexpect.spawn(COMMAND[0], arguments, encoding="utf-8", timeout=120, env=environment, preexec_fn=heed)
     chat.expect_exact(">>> ")
     chat.sendline("Count from 1 to 500, separated by commas.")
     chat.expect(r"\b7, *8, *9")
