@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,15 +39,12 @@ def inspect(file: Path) -> Contents:
     Raises:
         IncompleteCheckpointError: The file is empty, cut off, damaged or a Git LFS pointer.
     """
-    _, tensors, _ = read_header(file)
+    start, tensors, _ = read_header(file)
     try:
-        return Contents(
-            frozenset(tensors),
-            sum(math.prod(tensor["shape"]) for tensor in tensors.values()),
-            max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0),
-        )
+        parameters = sum(math.prod(tensor["shape"]) for tensor in tensors.values())
     except (KeyError, TypeError) as error:
         raise _damaged(file, error) from error
+    return Contents(frozenset(tensors), parameters, file.stat().st_size - start)
 
 
 def read_header(file: Path) -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -100,7 +99,7 @@ class MappedFile:
 
 
 def write_bytes(file: Path, tensors: Mapping[str, NDArray[np.uint8]], metadata: Mapping[str, str]) -> None:
-    """Write arrays of bytes as a safetensors file, without a copy in memory."""
+    """Write arrays of bytes as a safetensors file, whole or not at all, without a copy in memory."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
     for name, tensor in tensors.items():
@@ -108,10 +107,16 @@ def write_bytes(file: Path, tensors: Mapping[str, NDArray[np.uint8]], metadata: 
         end += tensor.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with file.open("wb") as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        for tensor in tensors.values():
-            stream.write(np.ascontiguousarray(tensor).data)
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(struct.pack("<Q", len(text)) + text)
+            for tensor in tensors.values():
+                stream.write(np.ascontiguousarray(tensor).data)
+        temporary.replace(file)  # readers see a whole file or none
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def as_float32(tensor: NDArray[Any]) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -92,12 +91,7 @@ def _read(file: Path) -> NDArray[np.uint8] | None:
 
 def _write(file: Path, contents: NDArray[np.uint8]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        write_bytes(temporary, {"keys_and_values": contents}, {})
-        temporary.replace(file)  # readers see a whole file or none
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(file, {"keys_and_values": contents}, {})
     _forget(file.parent)
 
 

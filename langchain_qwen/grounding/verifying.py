@@ -142,12 +142,11 @@ def numbers(text: str) -> set[str]:
 
 
 def _spelt_numbers(text: str) -> set[str]:
-    """English numbers below a hundred written as words."""
-    found = set()
-    for match in _SPELT.finditer(text):
-        tens = _TENS.index(match.group("tens")) * 10 + 20 if match.group("tens") else 0
-        found.add(str(tens + int(_WORD_NUMBERS.get(match.group("ones") or "", "0"))))
-    return found
+    """English numbers from twenty to ninety-nine written as words."""
+    return {
+        str(10 * _TENS.index(match["tens"]) + 20 + int(_WORD_NUMBERS[match["ones"] or "zero"]))
+        for match in _SPELT.finditer(text)
+    }
 
 
 def _missing_numbers(statement: str, evidence: str, names: set[str]) -> list[str]:

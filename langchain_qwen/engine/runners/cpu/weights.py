@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -177,19 +175,15 @@ def _checksum(data: NDArray[np.uint8]) -> int:
 
 def _write_cache(path: Path, packed: Mapping[str, Packed]) -> bool:
     """Write whole or not at all; a full or read-only disk costs the next start, not this one."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     checksums = {name: _checksum(p.data) for name, p in packed.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: p.data for name, p in packed.items()}
-        write_bytes(temporary, tensors, {"checksums": json.dumps(checksums)})
-        temporary.replace(path)
+        write_bytes(path, tensors, {"checksums": json.dumps(checksums)})
     except OSError as error:
         logger.warning(
             "the quantised weights could not be kept in %s (%s); the next start makes them anew", path, error
         )
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         return False
     return True
 
