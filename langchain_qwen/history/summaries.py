@@ -15,9 +15,11 @@ from langchain_qwen.history.counting import PromptCounter, key_of
 from langchain_qwen.history.marks import summary_message
 from langchain_qwen.history.replay import SummaryFailure, SummaryRequest
 
+# A small model asked to "summarise" tells what was spoken about and leaves out the facts, see benchmarks/RESULTS.md.
 INSTRUCTION = (
-    "Summarise our conversation so far for your own memory, in the language we speak. Keep names, numbers, dates, "
-    "decisions, wishes and open questions. Write plain short sentences, {words} words at most, and nothing else."
+    "Write down what you should remember from our conversation, in the language we speak: first every fact that I told "
+    "about myself and others, with its name, number, date or place as it was said, then decisions, wishes and open "
+    "questions. Short plain sentences, the most specific facts first, {words} words at most, and nothing else."
 )
 
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？।؟]|\n")

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_qwen import ChatQwen
 from langchain_qwen.history import HistoryTrimmer
 from langchain_qwen.history.marks import is_summary
+from langchain_qwen.history.summaries import INSTRUCTION
 
 HISTORY = [
     SystemMessage("Be brief."),
@@ -62,7 +63,7 @@ def test_the_prompt_goes_on_from_what_was_sent(model: ChatQwen):
         if len(summariser.asked) > asked:
             messages, kwargs = summariser.asked[-1]
             assert messages[:-1] == before[: len(messages) - 1]
-            assert "Summarise" in messages[-1].text
+            assert messages[-1].text == INSTRUCTION.format(words=30)
             assert kwargs["max_tokens"] == 60
     assert summariser.asked
 
