@@ -51,9 +51,9 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         retriever: Any LangChain retriever (or another runnable from text to documents), documents, or plain texts. Of
             the latter two a BM25 index is made.
         model: A `ChatQwen`.
-        answerable_above: Ask the model no further where its log odds that the best passage states the answer are
-            lower. The default was calibrated on `benchmarks/calibration`, see `benchmarks/RESULTS.md`; less answers
-            more, more abstains more. None asks the answer of all passages.
+        answerable_above: Ask the model no further where its log odds that the best of n passages states the answer,
+            less ln(n) / 2, are lower. The default was calibrated on `benchmarks/calibration`, see
+            `benchmarks/RESULTS.md`; less answers more, more abstains more. None asks the answer of all passages.
         max_passages: How many retrieved passages are looked at.
         max_prompt_tokens: The most tokens of a prompt with its passages, exact.
         max_answer_tokens: The longest answer without its quotes.

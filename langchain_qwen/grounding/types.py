@@ -134,7 +134,7 @@ class GroundedAnswer(_Frozen):
     """The latest date of the documents cited."""
 
     answerability: float | None = None
-    """The model's log odds that the passages state the answer; None where it was not asked."""
+    """What `answerable_above` is compared with; None where the model was not asked."""
 
     unsupported: tuple[Unsupported, ...] = ()
     suspicious: tuple[Suspicious, ...] = ()
