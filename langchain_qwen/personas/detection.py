@@ -37,6 +37,9 @@ BY_SCRIPT: dict[str, tuple[str, ...]] = {
         *("sv", "da", "no", "fi", "hu", "sw", "tl", "ca"),
     ),
 }
+# Those that Qwen2.5's model card names are likelier in its chats: a few words must not count as Catalan.
+_NAMED = frozenset(("en", "fr", "es", "pt", "de", "it", "vi", "ar", "ru"))
+_PRIOR_OF_OTHERS = 0.5
 # The first word of a letter's Unicode name, where that is not the script's name in lower case.
 _SCRIPT_OF = {"CJK": "han", "HIRAGANA": "kana", "KATAKANA": "kana"}
 # Code, addresses and markup are in no language.
@@ -73,9 +76,13 @@ def detect(text: str, *, at_least: float = 0.4) -> Detection:
     candidates = BY_SCRIPT.get(script or "", ())
     if len(candidates) < 2:
         return Detection(candidates[0], share) if candidates else UNKNOWN
-    ranked = [(code, score) for code, score in _identifier().rank(prose) if code in candidates]
-    (code, best), total = ranked[0], sum(score for _, score in ranked)
-    confidence = best / total if total else 0.0
+    scores = {
+        code: float(score) * (1 if code in _NAMED else _PRIOR_OF_OTHERS)
+        for code, score in _identifier().rank(prose)
+        if code in candidates
+    }
+    code, total = max(scores, key=scores.__getitem__), sum(scores.values())
+    confidence = scores[code] / total if total else 0.0
     return Detection(code, confidence) if confidence >= at_least else UNKNOWN
 
 

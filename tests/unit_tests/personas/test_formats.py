@@ -28,7 +28,7 @@ EXAMPLES = [
     (BulletsForm(at_most=2), "- one\n- two - 3", ["- a\n- b\n- c", "one", "- a\nb", "* a", "- a\n  - b"]),
     (BulletsForm(at_most=1), "- one", ["- a\n- b"]),
     (BulletsForm(at_least=2, at_most=3), "- a\n- b", ["- a"]),
-    (SentencesForm(at_most=1), "It is 3.14, says Dr. Smith.", ["One. Two.", "一。二。", "One.\nTwo."]),
+    (SentencesForm(at_most=1), "It is 3.14, says Dr. Smith.", ["One. Two.", "一。二。", "One.\nTwo.", "One.\x1fTwo."]),
     (SentencesForm(at_most=2), "George W. Bush came! He left (soon).", ["A b. C d. E f.", "Wer? Ich! Du?"]),
     (SentencesForm(at_most=2), "天是蓝的。草是绿的。", ["天是蓝的。草是绿的。水。"]),
     (LabelsForm(labels=("good", "bad", "très bien 😀")), "très bien 😀", ["goo", "good.", "the good", "très"]),

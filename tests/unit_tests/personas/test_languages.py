@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_qwen.errors import PersonaError
 from langchain_qwen.personas import Persona, WeakLanguageWarning, detect, holds, language_of, languages
 from langchain_qwen.personas.composing import answer_language, warn_if_weak, without_persona
-from langchain_qwen.personas.detection import BY_SCRIPT, main_script
+from langchain_qwen.personas.detection import _NAMED, BY_SCRIPT, main_script
 from langchain_qwen.personas.languages import question_language, requested, wanted_language
 from tests.unit_tests.output.answers import allows
 
@@ -35,6 +35,10 @@ class TestTable:
 
     def test_scripts_have_no_other_languages(self):
         assert sorted(code for codes in BY_SCRIPT.values() for code in codes) == sorted(languages())
+
+    def test_the_likelier_ones_are_those_of_the_model_card(self):
+        told_apart = {code for codes in BY_SCRIPT.values() if len(codes) > 1 for code in codes}
+        assert {code for code in told_apart if languages()[code].named} == _NAMED
 
     @pytest.mark.parametrize(("name", "code"), [("de", "de"), ("DE", "de"), ("zh_TW", "zh"), ("français", "fr")])
     def test_names(self, name, code):
@@ -61,6 +65,10 @@ class TestTable:
         ("¿Qué hace `import torch as very_long_english_name` aquí, por favor?", "es"),
         ("Was macht das hier?\n```\nfor line in the_file: print(line)\n```", "de"),
         ("日本語のGPUプログラミング", "ja"),
+        ("Penguins, cats and salmon.", "en"),  # Catalan, were all languages equally likely
+        ("Tell me a joke", "en"),
+        ("Guten Morgen", "de"),
+        ("Gràcies, bon dia a tothom", "ca"),
         ("12 + 30 = ?", None),
         ("", None),
         ("!!!", None),
