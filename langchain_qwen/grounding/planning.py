@@ -107,12 +107,14 @@ class _Answering:
         messages = yield Ask(asked, ONE_TOKEN)
         for message in messages:
             self._meter.add(message)
-        # The best of many unfit passages scores higher than one: see "Grounded answers" in benchmarks/RESULTS.md.
-        allowance = math.log(len(passages)) / 2
-        scores = [prompts.log_odds(message) - allowance for message in messages]
+        scores = list(map(prompts.log_odds, messages))
         order = sorted(range(len(passages)), key=lambda i: -scores[i])
-        self._answerability = scores[order[0]]
-        return [passages[i] for i in order if scores[i] >= threshold], [passages[i] for i in order]
+        # The best of several unfit passages scores higher than one: see "Grounded answers" in benchmarks/RESULTS.md.
+        self._answerability = scores[order[0]] - math.log(len(passages)) / 2
+        best = [passages[i] for i in order]
+        if self._answerability < threshold:
+            return [], best
+        return [passages[i] for i in order if scores[i] >= threshold], best
 
     def _write(self, passages: list[Passage], best: list[Passage]) -> Plan:
         """The answer, then its quotes sentence by sentence, each checked as soon as its quotes are there."""
