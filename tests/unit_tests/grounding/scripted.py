@@ -15,9 +15,12 @@ from tests.unit_tests.output.answers import allows
 
 
 class ScriptedModel(BaseChatModel):
-    """Says Yes of passages that hold `states`, answers with `answer`, quotes with `quotes`, in pieces of `piece`."""
+    """Answers with `answer`, quotes with `quotes`, in pieces of `piece`.
 
-    states: str | Callable[[str], bool] = ""
+    It says Yes of passages that hold `states`, or as likely as that says.
+    """
+
+    states: str | Callable[[str], bool | float] = ""
     answer: str = ""
     quotes: str = ""
     piece: int = 3
@@ -39,7 +42,8 @@ class ScriptedModel(BaseChatModel):
         if kwargs.get("logprobs"):
             shown = messages[-1].text.split("\n\nQuestion:")[0]
             states = self.states(shown) if callable(self.states) else self.states in shown
-            shares = {"Yes": 0.9, "No": 0.1} if states else {"Yes": 0.1, "No": 0.9}
+            yes = states if isinstance(states, float) else 0.9 if states else 0.1
+            shares = {"Yes": yes, "No": 1 - yes}
             top = [{"token": token, "logprob": math.log(share)} for token, share in shares.items()]
             message = AIMessage("Yes", response_metadata={"logprobs": {"content": [{"top_logprobs": top}]}})
         else:

@@ -124,6 +124,17 @@ def test_it_abstains_where_no_passage_states_the_answer():
     assert len(model.prompts) == 2  # two passages, no answer
 
 
+def test_where_there_are_several_passages_the_best_has_to_be_better():
+    model = bridge_model(quotes='"The new bridge was opened on 19 March 1932." [2]')
+    model.states = lambda shown: 0.9 if "bridge" in shown else 0.86
+    answer = answerer(model, answerable_above=1.8).invoke("When was the bridge opened?")
+    assert answer.answerability == pytest.approx(math.log(9) - math.log(2) / 2, abs=1e-4)
+    assert "mill" in model.prompts[-1][1].text  # not the best, and still above the threshold by itself
+    assert answerer(model, answerable_above=1.9).invoke("When was the bridge opened?").abstained
+    alone = answerer(bridge_model(), DOCUMENTS[1:], answerable_above=1.9)
+    assert alone.invoke("When was the bridge opened?").abstained is None
+
+
 def test_an_answer_that_says_that_there_is_none_is_none():
     model = bridge_model("The builder is not mentioned in the passages. The bridge is old.")
     assert answerer(model).invoke("Who built the bridge?").abstained is AbstainReason.NOT_STATED
