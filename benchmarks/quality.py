@@ -48,7 +48,8 @@ from langchain_qwen.engine.runners.cpu.runner import CpuRunner
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
 
 GROUPS = (32, 64, 128)
-NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
+# Products in float32: those in bf16 take minutes on most CPUs, and the rounding of weights is what counts here.
+NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float32}
 DEFAULT = "int4 g64"
 
 
