@@ -15,14 +15,15 @@ _ALWAYS = "。！？"
 _CLOSING = "\"'”’»)\\]」』）*_"
 _SHORT = r"(?:Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|vs|Nr|Vol|Fig|approx|ca|bzw|Sra?|Mme|[Ee]\.g|[Ii]\.e|[Ee]tc|[Zz]\.B)"
 _CAPITAL = "[A-ZÀ-ÖØ-ÞА-Я]"
-_SPACE = r"\s\x1c-\x1f"  # the last four are in Python's \s, and not in llguidance's
+_SEPARATORS = r"\x1c-\x1f"  # in Python's \s, and not in llguidance's
+_SPACE = rf"\s{_SEPARATORS}"
 _LETTER = rf"[^{_SPACED}{_ALWAYS}{_SPACE}]"
 
 # For llguidance, whose patterns have neither look-around nor lazy quantifiers. What it takes for n sentences counts
 # as n or fewer below.
 SENTENCE = (
     rf"(?:{_SHORT}\. |[0-9]{{1,2}}\. |(?:{_CAPITAL}\. )+)?"
-    rf"(?:[^{_SPACED}{_ALWAYS}\r\n\x1c-\x1f]"  # anything within a sentence
+    rf"(?:[^{_SPACED}{_ALWAYS}\r\n{_SEPARATORS}]"  # anything within a sentence
     rf"|[{_SPACED}]+[{_CLOSING}]*[^{_SPACED}{_ALWAYS}{_CLOSING}{_SPACE}]"  # 3.14, example.org
     rf"|[ (]{_SHORT}\. |{_CAPITAL}{_LETTER}*(?: {_CAPITAL}\.)+ )*"
     rf"{_LETTER}(?:[{_SPACED}]+|[{_ALWAYS}]+)[{_CLOSING}]*"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 
 from tests.integration_tests.conftest import MODEL, PRECISION
+from tests.terminal import heed_interrupts
 
 COMMAND = [sys.executable, "-c", "from langchain_qwen.cli import main; main()"]
 OPTIONS = ["--model", MODEL, "--precision", PRECISION, "--temperature", "0"]
@@ -49,9 +48,9 @@ def test_chat_in_a_terminal(tmp_path):
     pexpect = pytest.importorskip("pexpect")
     arguments = [*COMMAND[1:], "chat", *OPTIONS]
     environment = {**os.environ, "TERM": "dumb"}
-    # Tests that run in the background may have been started with Ctrl-C ignored, which is inherited.
-    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    chat = pexpect.spawn(COMMAND[0], arguments, encoding="utf-8", timeout=120, env=environment, preexec_fn=heed)
+    chat = pexpect.spawn(
+        COMMAND[0], arguments, encoding="utf-8", timeout=120, env=environment, preexec_fn=heed_interrupts
+    )
     chat.expect_exact(">>> ")
     chat.sendline("Count from 1 to 500, separated by commas.")
     chat.expect(r"\b7, *8, *9")

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
 import sys
-from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +12,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_qwen.cli.conversation import Conversation
 from langchain_qwen.cli.lines import joined
 from langchain_qwen.errors import ContextOverflowError, EngineError
+from tests.terminal import heed_interrupts
 
 
 def texts(messages):
@@ -240,8 +239,7 @@ def test_in_a_terminal():
         encoding="utf-8",
         timeout=20,
         env={"TERM": "xterm", "PATH": ""},
-        # Tests that run in the background may have been started with Ctrl-C ignored, which is inherited.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_interrupts,
     )
     chat.expect_exact(">>> ")
     chat.sendline("count")
