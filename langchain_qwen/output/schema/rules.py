@@ -44,7 +44,13 @@ class Rules:
         Raises:
             InvalidSchemaError: For a schema that cannot be enforced, or that nothing fits.
         """
-        graph = Graph(Reader(schema), (schema, *more))
+        try:
+            graph = Graph(Reader(schema), (schema, *more))
+        except RecursionError as error:  # what branches of oneOf exclude may refer to them again, without end
+            raise InvalidSchemaError(
+                "the schema nests too deeply to be enforced; where branches of oneOf refer to the schema that they "
+                "stand in, use anyOf instead"
+            ) from error
         first = self._nodes
         self._nodes += len(graph.nodes)
         names = [f"n{first + number}" for number in range(len(graph.nodes))]

@@ -394,6 +394,13 @@ UNENFORCEABLE: list[tuple[Any, str]] = [
         "no value",
     ),
     ({"oneOf": [{"type": "string"}, {"type": "string"}]}, "no value"),
+    (
+        {
+            "$defs": {"a": {"type": "array", "minItems": 2, "items": {"oneOf": [{"$ref": "#/$defs/a"}] * 3}}},
+            "$ref": "#/$defs/a",
+        },
+        "nests too deeply",
+    ),
     ({"$ref": "#"}, "leads back to itself"),
     ({"$ref": "#/$defs/a"}, "there is no '\\$defs'"),
     ({"$ref": "http://example.com/a.json"}, "copy what it refers to"),
