@@ -208,6 +208,11 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         """What renders, encodes and counts the prompts of this model."""
         return self._prompter(self._checkpoint(self.model))
 
+    def as_local(self, arguments: Mapping[str, Any] | None = None) -> ChatQwen:
+        """This model as it is when called with these arguments; see `langchain_qwen.capabilities`."""
+        changes = {name: arguments[name] for name in ("model", "max_tokens") if arguments and arguments.get(name)}
+        return self.model_copy(update=changes) if changes else self
+
     # -- counting -----------------------------------------------------------------------------------------------
 
     def get_token_ids(self, text: str) -> list[int]:

@@ -4,6 +4,7 @@
     ├── ConfigurationError            a setting is wrong (also a ValueError)
     │   ├── UnknownParameterError     no such parameter; names the nearest one
     │   ├── InvalidParameterError     a value out of range, or two that contradict each other
+    │   ├── CapabilityError           a model that lacks what is asked of it (also a TypeError)
     │   ├── PersonaError              a persona's definition, file or variables are wrong
     │   └── PolicyError               a safety policy that is not valid, or lacks something
     ├── MissingDependencyError        an extra is not installed (also an ImportError)
@@ -50,6 +51,10 @@ class UnknownParameterError(ConfigurationError):
 
 class InvalidParameterError(ConfigurationError):
     """A parameter value out of its range, or values that contradict each other."""
+
+
+class CapabilityError(ConfigurationError, TypeError):
+    """A chat model that lacks what is asked of it, such as exact counts or grammars."""
 
 
 class PersonaError(ConfigurationError):

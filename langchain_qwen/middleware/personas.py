@@ -9,9 +9,9 @@ from langchain.agents.middleware.types import AgentMiddleware, AgentState, Model
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
 
-from langchain_qwen.chat_models import ChatQwen
+from langchain_qwen.capabilities import local_model
 from langchain_qwen.personas import Checks, Persona
-from langchain_qwen.personas.composing import answer_language
+from langchain_qwen.personas.composing import answer_language, compose, effective
 
 Request = ModelRequest[Any]
 Response = ModelResponse[Any]
@@ -55,16 +55,16 @@ class PersonaMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         return _checked(response, checks)
 
     def _dress(self, request: Request) -> tuple[Request, Checks]:
-        persona = self.persona.effective(_config_of(request))
+        persona = effective(self.persona, _config_of(request))
         if request.response_format is not None:
             # The agent's own structured output decides on the form.
             persona = persona.replace(output=None)
         own = [request.system_message] if request.system_message is not None else []
         conversation: list[BaseMessage] = [*own, *request.messages]
-        system, *messages = persona.messages(conversation)
+        system, *messages = compose(persona, conversation)
         assert isinstance(system, SystemMessage)
         settings = dict(request.model_settings)
-        if persona.output is not None and isinstance(request.model, ChatQwen) and not request.tools:
+        if persona.output is not None and local_model(request.model) is not None and not request.tools:
             settings["response_format"] = persona.output.response_format()
         dressed = request.override(system_message=system, messages=messages, model_settings=settings)  # type: ignore[arg-type]
         return dressed, Checks(persona, answer_language(persona, conversation))

@@ -3,11 +3,10 @@
 from langchain_qwen.personas.chain import PersonaChain
 from langchain_qwen.personas.checking import Checks, holds
 from langchain_qwen.personas.detection import Detection, detect
-from langchain_qwen.personas.files import load_persona, load_personas
 from langchain_qwen.personas.formats import BulletsForm, Form, JsonForm, LabelsForm, SentencesForm, TableForm
 from langchain_qwen.personas.languages import Language, WeakLanguageWarning, language_of, languages
-from langchain_qwen.personas.library import builtin, builtins
-from langchain_qwen.personas.persona import Example, Persona
+from langchain_qwen.personas.persona import Persona, builtin, builtins, load_persona, load_personas
+from langchain_qwen.personas.spec import Example
 
 __all__ = [
     "BulletsForm",

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
-from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableSerializable
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict
 
-from langchain_qwen.chat_models import ChatQwen
+from langchain_qwen.capabilities import bound_arguments, local_model
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.personas.checking import Checks
-from langchain_qwen.personas.composing import answer_language, conversation_of, warn_if_weak
+from langchain_qwen.personas.composing import answer_language, conversation_of, effective, warn_if_weak
 from langchain_qwen.personas.fitting import messages_that_fit
-from langchain_qwen.personas.persona import Persona, PersonaInput
+from langchain_qwen.personas.spec import PersonaSpec
+
+PersonaInput = str | PromptValue | Sequence[Any] | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class _Call:
 class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
     """`persona | model`: answers that keep to the persona's form, in its language.
 
-    `ChatQwen` generates under the form's grammar, so what it streams keeps to it from the first token. With tools
+    A local model generates under the form's grammar, so what it streams keeps to it from the first token. With tools
     bound, or another model, the answer is checked and asked for once more; then, and with `retry_language`, it comes
     in one piece at the end. Each answer has a verdict in `response_metadata["persona"]`: the persona's name, the
     `language` it should be in, and whether it is (`language_held`).
@@ -50,7 +53,7 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    persona: Persona
+    persona: PersonaSpec
     model: Runnable[Any, Any]
 
     def invoke(self, input: PersonaInput, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:  # noqa: A002
@@ -129,9 +132,9 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
         yield AIMessageChunk(content="", response_metadata=call.checks.verdict(whole))
 
     def _prepare(self, value: PersonaInput, config: RunnableConfig, kwargs: dict[str, Any]) -> _Call:
-        persona = self.persona.effective(config)
-        model, bound = _unwrapped(self.model)
-        given = {**bound, **kwargs}
+        persona = effective(self.persona, config)
+        given = {**bound_arguments(self.model, config), **kwargs}
+        model = local_model(self.model, config, kwargs)
         arguments = dict(kwargs)
         enforced = False
         if persona.output is not None:
@@ -139,27 +142,18 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
                 raise InvalidParameterError(
                     f"persona {persona.name!r} promises a form of output, which contradicts response_format; drop one"
                 )
-            enforced = isinstance(model, ChatQwen) and not given.get("tools")
+            enforced = model is not None and not given.get("tools")
             if enforced:
                 arguments["response_format"] = persona.output.response_format()
         messages = messages_that_fit(persona, value, model, {**given, **arguments})
         language = answer_language(persona, conversation_of(value)[0])
         warn_if_weak(language)
         again = arguments
-        plain = isinstance(model, ChatQwen) and not given.get("tools") and not given.get("response_format")
+        plain = model is not None and not given.get("tools") and not given.get("response_format")
         if language is not None and persona.output is None and plain:
             # Asked once more, a model may still go on in the letters of what it reads.
             again = {**arguments, "response_format": {"type": "grammar", "grammar": language.grammar}}
         return _Call(messages, arguments, again, Checks(persona, language), enforced)
-
-
-def _unwrapped(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], dict[str, Any]]:
-    """The model itself and all arguments bound to it."""
-    bound: dict[str, Any] = {}
-    while isinstance(model, RunnableBinding):
-        bound = {**model.kwargs, **bound}
-        model = model.bound
-    return model, bound
 
 
 def _with_verdict(answer: AIMessage, call: _Call) -> AIMessage:

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage
 from langchain_qwen.errors import OutputFormatError, OutputTruncatedError
 from langchain_qwen.personas.detection import detect
 from langchain_qwen.personas.languages import Language
-from langchain_qwen.personas.persona import Persona
+from langchain_qwen.personas.spec import PersonaSpec
 
 _SURE = 0.6
 
@@ -24,7 +24,7 @@ class Checks:
         language: The language of the answer; None for any.
     """
 
-    persona: Persona
+    persona: PersonaSpec
     language: Language | None
 
     @property

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import RunnableConfig
 
-from langchain_qwen.errors import InvalidMessagesError
+from langchain_qwen.errors import InvalidMessagesError, PersonaError
 from langchain_qwen.personas.detection import detect
 from langchain_qwen.personas.languages import AUTO, Language, WeakLanguageWarning, languages, wanted_language
-
-if TYPE_CHECKING:
-    from langchain_qwen.personas.persona import Example, Persona
+from langchain_qwen.personas.library import builtin_spec
+from langchain_qwen.personas.spec import PersonaSpec
 
 MARK = "persona"
 _INPUTS = ("input", "messages")
@@ -51,10 +51,32 @@ def conversation_of(value: Any) -> tuple[list[BaseMessage], dict[str, str]]:
     )
 
 
-def compose(
-    persona: Persona, conversation: Sequence[BaseMessage], system_text: str, examples: Sequence[Example]
-) -> list[BaseMessage]:
+def effective(persona: PersonaSpecSpec, config: RunnableConfig | None) -> PersonaSpec:
+    """The persona for one call: this one, or what `config` puts in its place.
+
+    Raises:
+        PersonaError: For something that is no persona, nor fields of one.
+    """
+    other = ((config or {}).get("configurable") or {}).get("persona")
+    match other:
+        case None:
+            return persona
+        case PersonaSpec():
+            return other
+        case str():
+            return builtin_spec(other)
+        case Mapping():
+            return persona.replace(**other)
+    raise PersonaError(
+        "config['configurable']['persona'] must be a Persona, the name of a built-in one, or a dict of fields, "
+        f"not {type(other).__name__}"
+    )
+
+
+def compose(persona: PersonaSpecSpec, value: Any, examples: int | None = None) -> list[BaseMessage]:
     """See `Persona.messages`."""
+    conversation, variables = conversation_of(value)
+    system_text = persona.system_text(**variables)
     conversation = without_persona(conversation)
     own = ""
     if conversation and isinstance(conversation[0], SystemMessage):
@@ -63,7 +85,7 @@ def compose(
     mark = {MARK: persona.name}
     text = "\n\n".join(part for part in (system_text, own) if part)
     messages: list[BaseMessage] = [SystemMessage(text, additional_kwargs={**mark, "own": own})]
-    for example in examples:
+    for example in persona.examples[:examples]:
         messages.append(HumanMessage(example.user, additional_kwargs=mark))
         messages.append(AIMessage(example.assistant, additional_kwargs=mark))
     messages += conversation
@@ -107,7 +129,7 @@ def without_persona(conversation: Sequence[BaseMessage]) -> list[BaseMessage]:
     return messages
 
 
-def answer_language(persona: Persona, conversation: Sequence[BaseMessage]) -> Language | None:
+def answer_language(persona: PersonaSpec, conversation: Sequence[BaseMessage]) -> Language | None:
     """The language that the answer should be in; None where there is no rule or it cannot be told."""
     if persona.language is None:
         return None
@@ -127,7 +149,7 @@ def warn_if_weak(language: Language | None) -> None:
         )
 
 
-def _has_to_be_asked_for(persona: Persona, language: Language, messages: Sequence[BaseMessage]) -> bool:
+def _has_to_be_asked_for(persona: PersonaSpec, language: Language, messages: Sequence[BaseMessage]) -> bool:
     """Whether something in sight could lead the model to another language.
 
     Where all is in the language itself, one more instruction would only distract a small model.

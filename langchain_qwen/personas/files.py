@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from langchain_qwen.errors import PersonaError
-from langchain_qwen.personas.persona import Persona
+from langchain_qwen.personas.spec import PersonaSpec
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,7 +23,7 @@ else:
 Place = tuple[str | int, ...]
 
 
-def load_persona(path: str | Path) -> Persona:
+def read_file(path: str | Path) -> PersonaSpec:
     """Read one persona from a file; without a `name` it is known by the file's name.
 
     Raises:
@@ -46,12 +46,12 @@ def load_persona(path: str | Path) -> Persona:
     if not isinstance(values, Mapping):
         raise PersonaError(f"{path}, line 1: a persona is a mapping of names to values")
     try:
-        return Persona(**{"name": path.stem, **{str(name): value for name, value in values.items()}})
+        return PersonaSpec(**{"name": path.stem, **{str(name): value for name, value in values.items()}})
     except PersonaError as error:
         raise PersonaError(_with_lines(path, error, line_of)) from error
 
 
-def load_personas(folder: str | Path) -> dict[str, Persona]:
+def read_folder(folder: str | Path) -> dict[str, PersonaSpec]:
     """Read all personas of a folder, by their names.
 
     Raises:
@@ -60,10 +60,10 @@ def load_personas(folder: str | Path) -> dict[str, Persona]:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise PersonaError(f"{folder} is no folder")
-    personas: dict[str, Persona] = {}
+    personas: dict[str, PersonaSpec] = {}
     homes: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in _READERS):
-        persona = load_persona(path)
+        persona = read_file(path)
         if persona.name in personas:
             raise PersonaError(
                 f"{path} and {homes[persona.name]} both hold a persona named {persona.name!r}; rename one"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from langchain_qwen.personas.library import builtins
-from langchain_qwen.personas.persona import Persona
+from langchain_qwen.personas.persona import Persona, builtins
 
 _HEAD = """\
 # Built-in personas

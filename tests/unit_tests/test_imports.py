@@ -31,14 +31,15 @@ MAY_IMPORT = {
         "parameters",
         "structured_output",
     },
+    "capabilities": {"errors", "prompting"},
     "yes_or_no": set(),
     "grounding": {"errors", "yes_or_no"},
     "history": {"errors", "prompting", "chat_models"},  # the last for its type only
     "init_chat_model": {"errors"},
-    "personas": {"errors", "output", "chat_models"},
+    "personas": {"errors", "output", "capabilities"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas"},
     "safety": {"errors", "structured_output", "yes_or_no"},
-    "middleware": {"errors", "chat_models", "grounding", "history", "personas", "safety"},
+    "middleware": {"errors", "capabilities", "grounding", "history", "personas", "safety"},
 }
 
 

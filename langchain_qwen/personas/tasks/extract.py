@@ -8,7 +8,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
-from langchain_qwen.personas.library import builtin
+from langchain_qwen.personas.persona import builtin
 
 T = TypeVar("T", bound=BaseModel)
 

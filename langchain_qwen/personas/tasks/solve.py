@@ -10,7 +10,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable
 
 from langchain_qwen.personas.formats import SentencesForm
-from langchain_qwen.personas.library import builtin
+from langchain_qwen.personas.persona import builtin
 from langchain_qwen.personas.tasks.steps import Ask, Result, Steps, task
 
 _ASKED = "Please reason step by step, and put your final answer within \\boxed{}."

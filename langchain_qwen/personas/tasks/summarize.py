@@ -10,7 +10,7 @@ from langchain_core.runnables import Runnable
 
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.personas.formats import BulletsForm, SentencesForm
-from langchain_qwen.personas.library import builtin
+from langchain_qwen.personas.persona import builtin
 from langchain_qwen.personas.tasks.steps import Ask, Result, Steps, task
 
 _ANSWER_TOKENS = 1024  # kept free where the model has no max_tokens

@@ -11,7 +11,7 @@ from langchain_qwen.personas.checking import holds
 from langchain_qwen.personas.composing import warn_if_weak
 from langchain_qwen.personas.detection import detect
 from langchain_qwen.personas.languages import language_of
-from langchain_qwen.personas.library import builtin
+from langchain_qwen.personas.persona import builtin
 from langchain_qwen.personas.tasks.steps import Ask, Result, Steps, task
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable
 
-from langchain_qwen.personas.library import builtin
+from langchain_qwen.personas.persona import builtin
 from langchain_qwen.personas.tasks.steps import Ask, Result, Steps, task
 
 _BLOCK = re.compile(r"```[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
