@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
@@ -152,8 +152,3 @@ def require_local(runnable: Any, needed_by: str) -> LocalModel:
             f"is guarded or bound, not {kinds}"
         )
     return local
-
-
-def as_runnable(local: LocalModel) -> BaseChatModel:
-    """The same object, typed as the chat model that it is."""
-    return cast("BaseChatModel", local)

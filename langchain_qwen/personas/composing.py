@@ -51,7 +51,7 @@ def conversation_of(value: Any) -> tuple[list[BaseMessage], dict[str, str]]:
     )
 
 
-def effective(persona: PersonaSpecSpec, config: RunnableConfig | None) -> PersonaSpec:
+def effective(persona: PersonaSpec, config: RunnableConfig | None) -> PersonaSpec:
     """The persona for one call: this one, or what `config` puts in its place.
 
     Raises:
@@ -73,7 +73,7 @@ def effective(persona: PersonaSpecSpec, config: RunnableConfig | None) -> Person
     )
 
 
-def compose(persona: PersonaSpecSpec, value: Any, examples: int | None = None) -> list[BaseMessage]:
+def compose(persona: PersonaSpec, value: Any, examples: int | None = None) -> list[BaseMessage]:
     """See `Persona.messages`."""
     conversation, variables = conversation_of(value)
     system_text = persona.system_text(**variables)

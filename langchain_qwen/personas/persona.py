@@ -64,14 +64,6 @@ class Persona(PersonaSpec, RunnableSerializable[PersonaInput, PromptValue]):
         """
         return compose(self, value, examples)
 
-    def effective(self, config: RunnableConfig | None) -> PersonaSpec:
-        """The persona for one call: this one, or what `config` puts in its place.
-
-        Raises:
-            PersonaError: For something that is no persona, nor fields of one.
-        """
-        return effective(self, config)
-
     def invoke(self, input: PersonaInput, config: RunnableConfig | None = None, **_: Any) -> PromptValue:  # noqa: A002
         """The prompt for an input."""
         persona = effective(self, config)

@@ -32,13 +32,14 @@ MAY_IMPORT = {
         "structured_output",
     },
     "capabilities": {"errors", "prompting"},
+    "stepping": set(),
     "yes_or_no": set(),
-    "grounding": {"errors", "yes_or_no"},
-    "history": {"errors", "prompting", "chat_models"},  # the last for its type only
+    "grounding": {"errors", "capabilities", "stepping", "yes_or_no"},
+    "history": {"errors", "prompting", "capabilities", "stepping"},
     "init_chat_model": {"errors"},
-    "personas": {"errors", "output", "capabilities"},
+    "personas": {"errors", "output", "capabilities", "stepping"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas"},
-    "safety": {"errors", "structured_output", "yes_or_no"},
+    "safety": {"errors", "capabilities", "prompting", "structured_output", "yes_or_no"},
     "middleware": {"errors", "capabilities", "grounding", "history", "personas", "safety"},
 }
 

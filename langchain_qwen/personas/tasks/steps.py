@@ -11,6 +11,8 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import patch_config
 from pydantic import BaseModel, ConfigDict
 
+from langchain_qwen import stepping
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -36,22 +38,10 @@ def task(name: str, steps: Callable[[In], Steps[Out]]) -> Runnable[In, Out]:
     """A runnable that asks for what `steps` yields and returns what it returns."""
 
     def run(value: In, config: RunnableConfig) -> Out:
-        running = steps(value)
-        ask = next(running)
-        try:
-            while True:
-                ask = running.send(ask.chain.batch(list(ask.prompts), _quiet(config)))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+        return stepping.run(steps(value), lambda ask: ask.chain.batch(list(ask.prompts), _quiet(config)))
 
     async def arun(value: In, config: RunnableConfig) -> Out:
-        running = steps(value)
-        ask = next(running)
-        try:
-            while True:
-                ask = running.send(await ask.chain.abatch(list(ask.prompts), _quiet(config)))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+        return await stepping.arun(steps(value), lambda ask: ask.chain.abatch(list(ask.prompts), _quiet(config)))
 
     return RunnableLambda(run, afunc=arun, name=name)
 
