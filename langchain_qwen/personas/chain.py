@@ -14,8 +14,9 @@ from pydantic import ConfigDict
 
 from langchain_qwen.capabilities import bound_arguments, local_model
 from langchain_qwen.errors import InvalidParameterError
+from langchain_qwen.inputs import messages_of
 from langchain_qwen.personas.checking import Checks
-from langchain_qwen.personas.composing import answer_language, conversation_of, effective, warn_if_weak
+from langchain_qwen.personas.composing import answer_language, effective, warn_if_weak
 from langchain_qwen.personas.fitting import messages_that_fit
 from langchain_qwen.personas.spec import PersonaSpec
 
@@ -146,7 +147,7 @@ class PersonaChain(RunnableSerializable[PersonaInput, AIMessage]):
             if enforced:
                 arguments["response_format"] = persona.output.response_format()
         messages = messages_that_fit(persona, value, model, {**given, **arguments})
-        language = answer_language(persona, conversation_of(value)[0])
+        language = answer_language(persona, messages_of(value))
         warn_if_weak(language)
         again = arguments
         plain = model is not None and not given.get("tools") and not given.get("response_format")

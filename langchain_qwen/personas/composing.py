@@ -10,45 +10,17 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, convert_to_messages
-from langchain_core.prompt_values import PromptValue
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
 
-from langchain_qwen.errors import InvalidMessagesError, PersonaError
+from langchain_qwen.errors import PersonaError
+from langchain_qwen.inputs import messages_of, variables_of
 from langchain_qwen.personas.detection import detect
 from langchain_qwen.personas.languages import AUTO, Language, WeakLanguageWarning, languages, wanted_language
 from langchain_qwen.personas.library import builtin_spec
 from langchain_qwen.personas.spec import PersonaSpec
 
 MARK = "persona"
-_INPUTS = ("input", "messages")
-
-
-def conversation_of(value: Any) -> tuple[list[BaseMessage], dict[str, str]]:
-    """The messages of any input that LangChain knows, and the values for variables that a dict holds beside them.
-
-    Raises:
-        InvalidMessagesError: For a dict without messages, or another thing.
-    """
-    if isinstance(value, Mapping):
-        names = [name for name in _INPUTS if name in value]
-        if len(names) != 1:
-            raise InvalidMessagesError(
-                f"a dict needs one of 'input' and 'messages'; it has: {', '.join(value) or 'none'}"
-            )
-        messages, _ = conversation_of(value[names[0]])
-        return messages, {name: text for name, text in value.items() if name not in _INPUTS}
-    if isinstance(value, str):
-        return [HumanMessage(value)], {}
-    if isinstance(value, PromptValue):
-        return value.to_messages(), {}
-    if isinstance(value, BaseMessage):
-        return [value], {}
-    if isinstance(value, Sequence):
-        return convert_to_messages(value), {}
-    raise InvalidMessagesError(
-        f"a {type(value).__name__} is no conversation; pass a string, messages or a prompt value"
-    )
 
 
 def effective(persona: PersonaSpec, config: RunnableConfig | None) -> PersonaSpec:
@@ -75,9 +47,8 @@ def effective(persona: PersonaSpec, config: RunnableConfig | None) -> PersonaSpe
 
 def compose(persona: PersonaSpec, value: Any, examples: int | None = None) -> list[BaseMessage]:
     """See `Persona.messages`."""
-    conversation, variables = conversation_of(value)
-    system_text = persona.system_text(**variables)
-    conversation = without_persona(conversation)
+    conversation = without_persona(messages_of(value))
+    system_text = persona.system_text(**variables_of(value))
     own = ""
     if conversation and isinstance(conversation[0], SystemMessage):
         own = conversation[0].text

@@ -1,0 +1,54 @@
+"""From any input that LangChain's models and agents take to messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+
+from langchain_qwen.errors import InvalidMessagesError
+
+_NAMES = ("input", "messages")
+
+
+def messages_of(value: Any) -> list[BaseMessage]:
+    """The conversation in an input.
+
+    Args:
+        value: A string, a message, a prompt value, messages in any of LangChain's spellings, a dict with "input" or
+            "messages", or an object with `.messages`, such as a chat history.
+
+    Raises:
+        InvalidMessagesError: For anything else.
+    """
+    if isinstance(value, str):
+        return [HumanMessage(value)]
+    if isinstance(value, BaseMessage):
+        return [value]
+    if isinstance(value, PromptValue):
+        return value.to_messages()
+    if isinstance(value, Mapping):
+        names = [name for name in _NAMES if name in value]
+        if len(names) != 1:
+            raise InvalidMessagesError(
+                f"a dict needs one of 'input' and 'messages'; it has: {', '.join(map(str, value)) or 'none'}"
+            )
+        return messages_of(value[names[0]])
+    if hasattr(value, "messages"):
+        return messages_of(value.messages)
+    if isinstance(value, Sequence):
+        try:
+            # Most are messages already, and long histories come here at every step of an agent.
+            return list(value) if all(isinstance(one, BaseMessage) for one in value) else convert_to_messages(value)
+        except (ValueError, NotImplementedError, TypeError) as error:
+            raise InvalidMessagesError(f"these are no messages: {error}") from error
+    raise InvalidMessagesError(
+        f"a {type(value).__name__} is no conversation; pass a string, messages or a prompt value"
+    )
+
+
+def variables_of(value: Any) -> dict[str, Any]:
+    """What a dict holds beside its conversation, for the variables of a prompt."""
+    return {name: one for name, one in value.items() if name not in _NAMES} if isinstance(value, Mapping) else {}
