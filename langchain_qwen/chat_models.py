@@ -33,6 +33,7 @@ from langchain_qwen import structured_output
 from langchain_qwen._version import __version__
 from langchain_qwen.checkpoints import Checkpoint
 from langchain_qwen.checkpoints.aliases import cache_root
+from langchain_qwen.checkpoints.devices import require_torch
 from langchain_qwen.engine import Constraint, Engine, Request, prefixes
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.local import LocalEngine
@@ -138,7 +139,8 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     def _read_quantization_config(cls, value: Any) -> dict[str, Any] | None:
         if value is None:
             return None
-        from langchain_qwen.checkpoints.load import bitsandbytes_settings  # takes seconds to import
+        require_torch("quantization_config")
+        from langchain_qwen.engine.runners.torch.load import bitsandbytes_settings  # takes seconds to import
 
         return bitsandbytes_settings(value)
 

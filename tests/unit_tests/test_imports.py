@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "history": {"errors", "prompting", "chat_models"},  # the last for its type only
     "init_chat_model": {"errors"},
     "personas": {"errors", "output", "chat_models"},
-    "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas"},
+    "quantizing": {"errors", "checkpoints", "engine", "prompting"},
+    "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas", "quantizing"},
     "safety": {"errors", "structured_output", "yes_or_no"},
     "middleware": {"errors", "chat_models", "grounding", "history", "personas", "safety"},
 }

@@ -13,7 +13,7 @@ from transformers import BitsAndBytesConfig
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.checkpoints import open_folder
-from langchain_qwen.checkpoints.load import bitsandbytes_settings, load_model
+from langchain_qwen.engine.runners.torch.load import bitsandbytes_settings, load_model
 from langchain_qwen.errors import InvalidParameterError, MissingDependencyError
 from tests.quantised import Variant, write_quantised
 
