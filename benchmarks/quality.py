@@ -37,15 +37,15 @@ from benchmarks.contract import call_tools
 from benchmarks.cpu_engine import cpu_weights, text_tokenizer
 from langchain_qwen import ChatQwen
 from langchain_qwen.checkpoints import Checkpoint, cache_root, open_folder, resolve
-from langchain_qwen.checkpoints.load import bitsandbytes_settings
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.loading import load_runner
 from langchain_qwen.engine.local import MAX_STEP_TOKENS
-from langchain_qwen.engine.quality import Agreement, Quality
 from langchain_qwen.engine.runners.cpu.cores import usable_cores
 from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
+from langchain_qwen.engine.runners.torch.load import bitsandbytes_settings
+from langchain_qwen.quantizing.quality import Agreement, Quality
 
 GROUPS = (32, 64, 128)
 # Products in float32: those in bf16 take minutes on most CPUs, and the rounding of weights is what counts here.

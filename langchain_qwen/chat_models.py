@@ -20,7 +20,6 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     HumanMessage,
-    SystemMessage,
     message_chunk_to_message,
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -32,13 +31,15 @@ from typing_extensions import Self
 
 from langchain_qwen import structured_output
 from langchain_qwen._version import __version__
-from langchain_qwen.checkpoints import Checkpoint, resolve
+from langchain_qwen.checkpoints import Checkpoint
 from langchain_qwen.checkpoints.aliases import cache_root
+from langchain_qwen.checkpoints.devices import require_torch
 from langchain_qwen.engine import Constraint, Engine, Request, prefixes
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.sharing import EngineKey, Leases
 from langchain_qwen.errors import ContextOverflowError, EngineError, InvalidParameterError
+from langchain_qwen.opening import Opener, OpenModel, Source
 from langchain_qwen.output import content_blocks
 from langchain_qwen.output.answer import PROVIDER, Answer
 from langchain_qwen.output.plan import PLAN_ARGUMENTS, OutputPlan, plan_output
@@ -50,7 +51,7 @@ from langchain_qwen.parameters import (
     merged,
     readable_errors,
 )
-from langchain_qwen.prompting import Prompter, Tokenizer, check_conversation
+from langchain_qwen.prompting import Prompter, check_conversation
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
 DEFAULT_WINDOW = 32768
@@ -62,8 +63,7 @@ content_blocks.register()
 class _Call:
     """Everything that one answer needs, checked before any weights are loaded."""
 
-    checkpoint: Checkpoint
-    tokenizer: Tokenizer
+    model: OpenModel
     plan: OutputPlan
     parameters: GenerationParameters
     request: Request
@@ -82,6 +82,10 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     Every parameter of `GenerationParameters` can be given here, to `bind`, and to each call; so can `model`.
     Weights load at the first call and are shared by all objects with the same checkpoint, precision and device.
     Requests that run at the same time (`batch`, threads, tasks) share the steps of the engine.
+
+    The model's files are found and checked at the first use, and again where `model`, `revision` or `cache_dir` change.
+    When an answer begins and they have been saved anew since, they are read again, weights included; counting tokens
+    goes by what was read last. A branch of a hub id (`revision`) stays at the commit where it was found first.
 
     Errors are those of `langchain_qwen.errors`; bad input raises before weights are loaded where that is possible.
     """
@@ -123,6 +127,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     """Not used: nothing here fails by chance. Accepted since LangChain's standard parameters include it."""
 
     _leases: Leases = PrivateAttr(default_factory=Leases)
+    _opener: Opener = PrivateAttr(default_factory=Opener)
 
     def __init__(self, **kwargs: Any) -> None:
         check_names(kwargs, accepted_names(type(self)))
@@ -134,7 +139,8 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     def _read_quantization_config(cls, value: Any) -> dict[str, Any] | None:
         if value is None:
             return None
-        from langchain_qwen.checkpoints.load import bitsandbytes_settings  # takes seconds to import
+        require_torch("quantization_config")
+        from langchain_qwen.engine.runners.torch.load import bitsandbytes_settings  # takes seconds to import
 
         return bitsandbytes_settings(value)
 
@@ -201,12 +207,12 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     @property
     def context_window(self) -> int:
         """Tokens that prompt and answer may have together; read from the checkpoint, without its weights."""
-        return self._checkpoint(self.model).context_window
+        return self._open().checkpoint.context_window
 
     @property
     def prompter(self) -> Prompter:
         """What renders, encodes and counts the prompts of this model."""
-        return self._prompter(self._checkpoint(self.model))
+        return self._open().prompter
 
     def as_local(self, arguments: Mapping[str, Any] | None = None) -> ChatQwen:
         """This model as it is when called with these arguments; see `langchain_qwen.capabilities`."""
@@ -217,7 +223,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
 
     def get_token_ids(self, text: str) -> list[int]:
         """Ids of a text as data: what looks like a control token is none."""
-        return self._tokenizer(self._checkpoint(self.model)).encode(text)
+        return self._open().tokenizer.encode(text)
 
     def get_num_tokens(self, text: str) -> int:
         """Tokens of a text as data."""
@@ -229,7 +235,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Tokens of the prompt for these messages and tools, exactly as it is sent."""
-        return self._prompter(self._checkpoint(self.model)).count(messages, _openai_tools(tools))
+        return self._open().prompter.count(messages, _openai_tools(tools))
 
     # -- generating ---------------------------------------------------------------------------------------------
 
@@ -310,19 +316,18 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     def _prepare(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> _Call:
         """Check everything that can be checked without weights."""
         started = time.monotonic()
-        parameters, plan_arguments, model = self._read_call(stop, kwargs)
+        parameters, plan_arguments, name = self._read_call(stop, kwargs)
         plan = plan_output(**plan_arguments)
-        check_conversation(messages)
-        checkpoint = self._checkpoint(model)
+        roles = check_conversation(messages)
+        model = self._open(name, fresh=True)
+        checkpoint = model.checkpoint
         _check_bias(parameters.logit_bias, checkpoint.vocab_size)
-        tokenizer = self._tokenizer(checkpoint)
-        constraint = None
-        if plan.grammar is not None:
-            constraint = Constraint(tokenizer.llguidance, plan.grammar)
+        constraint = None if plan.grammar is None else Constraint(model.tokenizer.llguidance, plan.grammar)
+        if constraint is not None:
             constraint.check()
         if plan.instruction is not None:
-            messages = [*messages, SystemMessage(plan.instruction)]
-        prompt_ids = self._prompter(checkpoint).encode(messages, plan.tools)
+            roles.append({"role": "system", "content": plan.instruction})
+        prompt_ids = model.prompter.encode_roles(roles, plan.tools)
         request = Request(
             prompt_ids=tuple(prompt_ids),
             max_tokens=_room(len(prompt_ids), parameters.max_tokens, checkpoint.context_window),
@@ -332,14 +337,18 @@ class ChatQwen(GenerationParameters, BaseChatModel):
             constraint=constraint,
             deadline=None if parameters.timeout is None else started + parameters.timeout,
         )
-        return _Call(checkpoint, tokenizer, plan, parameters, request)
+        return _Call(model, plan, parameters, request)
 
     def _engine(self, call: _Call) -> tuple[Engine, Request]:
-        """The engine, and the request cut to what its KV memory holds where no length was asked for."""
-        engine = self._shared_engine(call.checkpoint)
-        length, window = len(call.request.prompt_ids), engine.info.context_window
-        max_tokens = _room(length, call.parameters.max_tokens, window)
-        return engine, replace(call.request, max_tokens=max_tokens)
+        """The engine, and the request cut to what its KV memory holds where no length was asked for.
+
+        What is still too long, the engine refuses.
+        """
+        engine = self._shared_engine(call.model.checkpoint)
+        if call.parameters.max_tokens is not None:
+            return engine, call.request
+        room = max(1, engine.info.context_window - len(call.request.prompt_ids))
+        return engine, replace(call.request, max_tokens=min(call.request.max_tokens, room))
 
     def _shared_engine(self, checkpoint: Checkpoint) -> Engine:
         """The engine that all in this process with the same weights share, loaded if need be."""
@@ -358,28 +367,20 @@ class ChatQwen(GenerationParameters, BaseChatModel):
 
     def _answer(self, call: _Call, engine: Engine) -> Answer:
         return Answer(
-            call.tokenizer.token_bytes,
+            call.model.tokenizer.token_bytes,
             call.plan,
             stop=call.parameters.stop or (),
             with_logprobs=call.request.top_logprobs is not None,
             prompt_tokens=len(call.request.prompt_ids),
-            metadata={"model_name": call.checkpoint.name, "precision": engine.info.precision},
+            metadata={"model_name": call.model.checkpoint.name, "precision": engine.info.precision},
         )
 
-    def _checkpoint(self, model: str) -> Checkpoint:
-        return resolve(
-            model,
-            revision=self.revision if model == self.model else None,
-            cache_dir=self.cache_dir,
-            local_files_only=self.local_files_only,
-        )
-
-    @staticmethod
-    def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-        return Tokenizer.from_folder(checkpoint.path, checkpoint.vocab_size, sorted(checkpoint.eos_token_ids))
-
-    def _prompter(self, checkpoint: Checkpoint) -> Prompter:
-        return Prompter.from_folder(checkpoint.path, self._tokenizer(checkpoint))
+    def _open(self, model: str | None = None, *, fresh: bool = False) -> OpenModel:
+        """The files of `model`, or of this object's own model; see `Opener`."""
+        own = model is None or model == self.model
+        revision = self.revision if own else None
+        source = Source(model or self.model, revision, self.cache_dir, self.local_files_only)
+        return self._opener.open(source, fresh=fresh)
 
     # -- tools and structured output ----------------------------------------------------------------------------
 
@@ -447,7 +448,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
 
     def load(self) -> None:
         """Load the weights now rather than at the first call."""
-        self._shared_engine(self._checkpoint(self.model))
+        self._shared_engine(self._open(fresh=True).checkpoint)
 
     def warm(
         self,
@@ -465,9 +466,9 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         Returns:
             How many tokens are ready; those of the last, not quite full block of 16 are not.
         """
-        checkpoint = self._checkpoint(self.model)
-        prompter, shown = self._prompter(checkpoint), _openai_tools(tools)
-        one, other = (prompter.encode([*messages, HumanMessage(text)], shown) for text in ("a", "b"))
+        model, shown = self._open(fresh=True), _openai_tools(tools)
+        checkpoint = model.checkpoint
+        one, other = (model.prompter.encode([*messages, HumanMessage(text)], shown) for text in ("a", "b"))
         shared = next(n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
         engine = self._shared_engine(checkpoint)
         if not isinstance(engine, LocalEngine):

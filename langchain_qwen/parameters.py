@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -118,18 +119,25 @@ def merged(base: GenerationParameters, overrides: Mapping[str, Any]) -> Generati
     known = GenerationParameters.model_fields
     check_names(overrides, accepted_names(GenerationParameters))
     values = {name: getattr(base, name) for name in known}
-    by_alias = {alias: name for name in known for alias in _aliases(GenerationParameters, name)}
+    by_alias = _names_by_alias()
     values.update({by_alias.get(name, name): value for name, value in overrides.items()})
     with readable_errors():
         return GenerationParameters(**values)
 
 
-def accepted_names(model: type[BaseModel]) -> set[str]:
+@functools.cache
+def _names_by_alias() -> dict[str, str]:
+    fields = GenerationParameters.model_fields
+    return {alias: name for name in fields for alias in _aliases(GenerationParameters, name)}
+
+
+@functools.cache
+def accepted_names(model: type[BaseModel]) -> frozenset[str]:
     """All field names and aliases."""
-    return {alias for name in model.model_fields for alias in (name, *_aliases(model, name))}
+    return frozenset(alias for name in model.model_fields for alias in (name, *_aliases(model, name)))
 
 
-def check_names(given: Iterable[str], accepted: set[str]) -> None:
+def check_names(given: Iterable[str], accepted: Set[str]) -> None:
     """Raise `UnknownParameterError` for the first name that does not exist, with the nearest one that does."""
     for name in given:
         if name not in accepted:

@@ -1,8 +1,4 @@
-"""Where weights come from, and in which precision they are held.
-
-Loading through transformers is in `checkpoints.load`, which takes seconds to import: the CPU engine does
-without.
-"""
+"""Where weights come from, and in which precision they are held."""
 
 from langchain_qwen.checkpoints.aliases import RELEASES, alias_folder, cache_root
 from langchain_qwen.checkpoints.devices import choose_device, choose_precision

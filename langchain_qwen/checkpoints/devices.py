@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_qwen.checkpoints.memory import BITS
-from langchain_qwen.errors import InvalidParameterError
+from langchain_qwen.errors import InvalidParameterError, MissingDependencyError
 
 if TYPE_CHECKING:
     import torch
@@ -24,16 +24,18 @@ def choose_device(device: str) -> str:
 
     Raises:
         InvalidParameterError: No such device exists here.
+        MissingDependencyError: An accelerator was asked for by its name, and torch is not installed.
     """
     if device == "cpu" or (device == "auto" and not _may_have_accelerator()):
         return "cpu"
-    import torch
-
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return _first_accelerator()
     kind, _, index = device.partition(":")
     if kind not in ("cuda", "mps") or (":" in device and not (kind == "cuda" and index.isdecimal())):
         raise InvalidParameterError(f"device={device!r} is not known; choose one of {DEVICES}")
+    require_torch(f"device={device!r}")
+    import torch
+
     count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= count:
         raise InvalidParameterError(
@@ -63,12 +65,32 @@ def choose_precision(precision: str, device: str) -> str:
     return "bf16" if _cpu_multiplies_bf16() else "fp32"
 
 
+def require_torch(what: str) -> None:
+    """Raise `MissingDependencyError` where torch or transformers is not installed; `what` is what needs them."""
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{what} runs through torch and transformers, and {error.name} is not installed: "
+            "pip install torch transformers. int4, int8 and bf16 on a CPU need neither"
+        ) from error
+
+
 def dtype_of(precision: str) -> torch.dtype:
     """The type of numbers of a precision in floating point."""
     import torch
 
     dtype: torch.dtype = getattr(torch, FLOATS[precision])
     return dtype
+
+
+def _first_accelerator() -> str:
+    try:
+        import torch
+    except ModuleNotFoundError:  # without it nothing could use an accelerator
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _may_have_accelerator() -> bool:

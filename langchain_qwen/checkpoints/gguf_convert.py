@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 import gguf
 import numpy as np
-import torch
 from gguf.quants import dequantize
+from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from langchain_qwen.errors import UnsupportedModelError
@@ -103,10 +103,17 @@ def _write_bf16(file: BinaryIO, tensors: Mapping[str, gguf.ReaderTensor], advanc
         rows = np.atleast_2d(tensor.data)
         step = max(1, SLAB * len(rows) // int(tensor.n_elements))
         for first in range(0, len(rows), step):
-            values = torch.tensor(dequantize(rows[first : first + step], tensor.tensor_type), dtype=torch.bfloat16)
-            data = values.view(torch.int16).numpy()
+            data = as_bf16(dequantize(rows[first : first + step], tensor.tensor_type))
             file.write(data.data)
             advance(data.nbytes)
+
+
+def as_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The nearest bfloat16 numbers, of two equally near ones the even one, as their bits."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    # Rounding could turn what is no number into infinity, or wrap round.
+    return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype(np.uint16)
 
 
 def _config(fields: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:

@@ -61,9 +61,7 @@ def _ready(release: Release, folder: Path) -> Checkpoint | None:
 
 def _build(release: Release, folder: Path, console: Console) -> Checkpoint:
     """Download and convert; only one process at a time gets here."""
-    from langchain_qwen.checkpoints.gguf_convert import (
-        convert,
-    )  # imports torch, which a finished pull need not wait for
+    from langchain_qwen.checkpoints.gguf_convert import convert  # imports gguf, which a finished pull need not wait for
 
     work = folder.with_name(f".{folder.name}.partial")
     if work.exists():  # left by a pull that was killed

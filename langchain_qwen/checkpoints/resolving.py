@@ -69,7 +69,7 @@ def _find(
             )
         return open_folder(folder, model)
     if folder.is_dir():
-        return open_folder(folder, model)
+        return open_folder(folder.absolute(), model)  # the same one when the process changes its working directory
     _check_hub_id(model, folder)
     return _find_on_hub(model, revision, cache_dir, download=download, refresh=refresh)
 

@@ -62,10 +62,8 @@ def _quieten() -> None:
     where we show a spinner. The hub client would report usage; a chat on one's own machine is nobody's business.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # Read when it is first imported, which the CPU engine never does.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def stream_chunks(

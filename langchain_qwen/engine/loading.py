@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_qwen.checkpoints import Checkpoint, cache_root, choose_device
+from langchain_qwen.checkpoints.devices import require_torch
 from langchain_qwen.checkpoints.quantisation import own_precision, read_quantisation
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.local import MAX_STEP_TOKENS, LocalEngine
@@ -53,8 +54,9 @@ def load_runner(
     if quantization_config is None and runs_natively(precision, device):
         return _native_runner(checkpoint, precision)
     # Imported here, since transformers takes seconds and a hundred megabytes that the CPU engine does without.
-    from langchain_qwen.checkpoints.load import load_model
-    from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRunner
+    require_torch(f"precision={precision!r} on the device {device!r}")
+    from langchain_qwen.engine.runners.torch.load import load_model
+    from langchain_qwen.engine.runners.torch.runner import ATTENTION, TransformersRunner
 
     model, held = load_model(
         checkpoint,

@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from langchain_qwen.errors import InvalidMessagesError
-from langchain_qwen.prompting.roles import to_roles
+from langchain_qwen.prompting.roles import Role, to_roles
 
 
-def check_conversation(messages: Sequence[BaseMessage]) -> None:
+def check_conversation(messages: Sequence[BaseMessage]) -> list[Role]:
     """Refuse what cannot be sent; counting does not ask for this, since trimmers count parts of conversations.
+
+    Returns:
+        The messages as roles, since they have been read for this; `Prompter.encode_roles` takes them.
 
     Raises:
         UnsupportedContentError: For content other than text.
@@ -24,7 +27,8 @@ def check_conversation(messages: Sequence[BaseMessage]) -> None:
     """
     if not messages:
         raise InvalidMessagesError("there are no messages; pass at least one, for instance a HumanMessage")
-    if not any(role["content"].strip() or role.get("tool_calls") for role in to_roles(messages)):
+    roles = to_roles(messages)
+    if not any(role["content"].strip() or role.get("tool_calls") for role in roles):
         raise InvalidMessagesError("all messages are empty; there is nothing to answer")
     last_calls: set[str | None] = set()
     unanswered: dict[str | None, str] = {}
@@ -44,6 +48,7 @@ def check_conversation(messages: Sequence[BaseMessage]) -> None:
             # A call that did not parse may get its error back as a result, but need not.
             last_calls = {call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls)}
     _check_answered(unanswered, "the end")
+    return roles
 
 
 def _check_answered(unanswered: dict[str | None, str], end: str) -> None:

@@ -55,7 +55,7 @@ class Prompter:
 
     def render(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> str:
         """The prompt as text, as the template writes it, up to where the answer begins; raises as `encode` does."""
-        return self._template.render(*_read(messages, tools))
+        return self._template.render(_read(messages), _plain(tools))
 
     def encode(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> list[int]:
         """The prompt as ids, exactly as it is sent, up to where the answer begins.
@@ -67,7 +67,11 @@ class Prompter:
             InvalidMessagesError: For no messages, and for messages that no conversation or the template can hold.
             InvalidSchemaError: For tools that are not JSON.
         """
-        roles, plain_tools = _read(messages, tools)
+        return self.encode_roles(_read(messages), tools)
+
+    def encode_roles(self, roles: Sequence[Role], tools: Sequence[Tool] | None = None) -> list[int]:
+        """The same for messages that have been read already, by `to_roles` or `check_conversation`."""
+        plain_tools = _plain(tools)
         guard = Guard(self._controls, self._template.source, roles, plain_tools)
         # Roles are ours, not data, and templates compare them.
         hidden = [{key: value if key == "role" else guard.hide(value) for key, value in role.items()} for role in roles]
@@ -90,15 +94,19 @@ def _load(template: ChatTemplate, tokenizer: Tokenizer) -> Prompter:
     return Prompter(template, tokenizer)
 
 
-def _read(messages: Sequence[BaseMessage], tools: Sequence[Tool] | None) -> tuple[list[Role], list[Any]]:
+def _read(messages: Sequence[BaseMessage]) -> list[Role]:
     if not messages:
         raise InvalidMessagesError("there are no messages; pass at least one, for instance a HumanMessage")
-    roles = to_roles(messages)
+    return to_roles(messages)
+
+
+def _plain(tools: Sequence[Tool] | None) -> list[Any]:
+    """The tools in JSON's own types, so that the template writes all of it."""
     try:
-        # In JSON's own types, so that the template writes all of it.
-        return roles, json.loads(json.dumps(list(tools or ())))
+        plain: list[Any] = json.loads(json.dumps(list(tools or ())))
     except (TypeError, ValueError) as error:
         raise InvalidSchemaError(f"the tools are not JSON ({error}); pass them through bind_tools") from error
+    return plain
 
 
 class _Remembered:

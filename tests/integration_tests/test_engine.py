@@ -45,7 +45,7 @@ def answers():
     with ChatQwen(
         model="coder-0.5b", precision="fp32", temperature=0, repetition_penalty=1, max_tokens=NEW_TOKENS, top_logprobs=0
     ) as model:
-        prompter = model._prompter(resolve("coder-0.5b"))
+        prompter = model.prompter
         ids = [prompter.encode([HumanMessage(prompt)]) for prompt in PROMPTS]
         with ThreadPoolExecutor(len(PROMPTS)) as pool:
             messages = list(pool.map(model.invoke, PROMPTS))
@@ -53,7 +53,7 @@ def answers():
             [bytes(entry["bytes"]) for entry in message.response_metadata["logprobs"]["content"]]
             for message in messages
         ]
-        return ids, chosen, model._tokenizer(resolve("coder-0.5b"))
+        return ids, chosen, model._open().tokenizer
 
 
 @torch.inference_mode()

@@ -6,83 +6,60 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_qwen.checkpoints.memory import BITS
 from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP
 
-# The order of the report: the fastest on a CPU first.
-PRECISIONS = ("int4", "int8", "bf16", "fp16", "fp32")
-BITS = {"int4": 4, "int8": 8, "bf16": 16, "fp16": 16, "fp32": 32}
+PRECISIONS = ("int4", "int8", "bf16", "fp16", "fp32")  # the fastest on a CPU first
 CPU_ENGINE, TORCH, BITSANDBYTES = "CPU engine", "torch", "torch with bitsandbytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The numbers of a config.json that decide sizes."""
+    """How many numbers a model has.
 
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    ffn: int
-    vocab: int
+    Attributes:
+        window: Tokens of a full window.
+        embedding: Numbers of the embedding, and of the output layer.
+        kv_numbers: Those that keys and values of one token are.
+        read_per_token: Those that every new token goes through: all layers and the output layer.
+        parameters: All of them.
+    """
+
     window: int
-    tied: bool
+    embedding: int
+    kv_numbers: int
+    read_per_token: int
+    parameters: int
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Architecture:
-        """Read them from a config.json."""
-        return cls(
-            layers=config["num_hidden_layers"],
-            hidden=config["hidden_size"],
-            heads=config["num_attention_heads"],
-            kv_heads=config["num_key_value_heads"],
-            ffn=config["intermediate_size"],
-            vocab=config["vocab_size"],
-            window=config["max_position_embeddings"],
-            tied=config.get("tie_word_embeddings", False),
-        )
-
-    @property
-    def embedding(self) -> int:
-        """Numbers in the embedding, and in the output layer."""
-        return self.vocab * self.hidden
-
-    @property
-    def kv_numbers(self) -> int:
-        """Numbers that keys and values of one token are."""
-        return 2 * self.layers * self.kv_heads * (self.hidden // self.heads)
-
-    @property
-    def read_per_token(self) -> int:
-        """Numbers that every new token has to go through: all layers and the output layer."""
-        kv = self.kv_heads * (self.hidden // self.heads)
-        attention = 2 * self.hidden * self.hidden + 2 * self.hidden * kv + self.hidden + 2 * kv  # with Qwen's biases
-        return self.layers * (attention + 3 * self.hidden * self.ffn + 2 * self.hidden) + self.hidden + self.embedding
-
-    @property
-    def parameters(self) -> int:
-        """All numbers of the model."""
-        return self.read_per_token + (0 if self.tied else self.embedding)
+        """Count them from a config.json."""
+        layers, hidden, ffn = config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"]
+        kv = config["num_key_value_heads"] * (hidden // config["num_attention_heads"])
+        embedding = config["vocab_size"] * hidden
+        attention = 2 * hidden * hidden + 2 * hidden * kv + hidden + 2 * kv  # with Qwen's biases
+        read = layers * (attention + 3 * hidden * ffn + 2 * hidden) + hidden + embedding
+        parameters = read + (0 if config.get("tie_word_embeddings", False) else embedding)
+        return cls(config["max_position_embeddings"], embedding, 2 * layers * kv, read, parameters)
 
 
-# Of models that need not be here yet.
-QWEN_1_5B = Architecture(28, 1536, 12, 2, 8960, 151_936, 32_768, tied=True)
-QWEN_0_5B = Architecture(24, 896, 14, 2, 4864, 151_936, 32_768, tied=True)
+def _qwen(layers: int, hidden: int, heads: int, ffn: int) -> Architecture:
+    sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads, "intermediate_size": ffn}
+    same = {"num_key_value_heads": 2, "vocab_size": 151_936, "max_position_embeddings": 32_768}
+    return Architecture.from_config({**sizes, **same, "tie_word_embeddings": True})
+
+
+# Models that need not be here yet.
+QWEN_1_5B, QWEN_0_5B = _qwen(28, 1536, 12, 8960), _qwen(24, 896, 14, 4864)
 KNOWN = {"Qwen/Qwen2.5-1.5B-Instruct": QWEN_1_5B, "coder-1.5b": QWEN_1_5B, "coder-0.5b": QWEN_0_5B}
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One precision of a model on this machine.
+    """One precision of a model on this machine; sizes in bytes.
 
-    Attributes:
-        precision: How the weights are held.
-        runs_on: What computes.
-        missing: What has to be installed first; None when nothing.
-        weight_bytes: Memory that the weights take.
-        window_bytes: Memory that keys and values of a full window take.
-        window: Tokens of a full window.
-        context_tokens: How many of them the free memory holds beside the weights; 0 where not even these fit.
-        tokens_per_second: The most that the memory's speed allows; None on a GPU.
+    `missing` is what has to be installed first. `context_tokens` are those of a `window` that the free memory holds
+    beside the weights, 0 where not even these fit. `tokens_per_second` is the most that the memory's speed allows.
     """
 
     precision: str
@@ -95,22 +72,6 @@ class Fit:
     tokens_per_second: float | None
 
 
-def fits(
-    architecture: Architecture, *, device: str, native: bool, bitsandbytes: bool, free: int, bandwidth: float | None
-) -> list[Fit]:
-    """Judge each precision.
-
-    Args:
-        architecture: The model.
-        device: Where it would run.
-        native: Whether the CPU engine is there.
-        bitsandbytes: Whether that is installed.
-        free: Bytes of the device's memory.
-        bandwidth: Bytes a second that the device reads from it, if known.
-    """
-    return [_fit(architecture, p, runner(p, device, native=native), bitsandbytes, free, bandwidth) for p in PRECISIONS]
-
-
 def runner(precision: str, device: str, *, native: bool) -> str:
     """What computes in a precision; the same choice as the engine's own when it loads."""
     if native and device == "cpu" and precision not in ("fp32", "fp16"):
@@ -118,23 +79,15 @@ def runner(precision: str, device: str, *, native: bool) -> str:
     return BITSANDBYTES if precision in ("int8", "int4") else TORCH
 
 
-def _fit(
-    architecture: Architecture, precision: str, runs_on: str, bitsandbytes: bool, free: int, bandwidth: float | None
-) -> Fit:
+def fit(model: Architecture, precision: str, runs_on: str, missing: str | None, free: int, speed: float | None) -> Fit:
+    """Judge one precision; `free` bytes of memory, read at `speed` bytes a second (None is unknown)."""
     # The CPU engine looks embeddings up in the checkpoint's own file; torch keeps them in memory, unquantised.
     bits = BITS[precision] + (32 / DEFAULT_GROUP if runs_on == CPU_ENGINE and BITS[precision] < 16 else 0)
-    read = int(architecture.read_per_token * bits / 8)
-    weights = read if runs_on == CPU_ENGINE else int(architecture.parameters * bits / 8)
+    read = int(model.read_per_token * bits / 8)
+    weights = read if runs_on == CPU_ENGINE else int(model.parameters * bits / 8)
     if runs_on == BITSANDBYTES:
-        weights = int((architecture.parameters - architecture.embedding) * bits / 8) + 2 * architecture.embedding
-    kv = architecture.kv_numbers * (4 if precision == "fp32" else 2)
-    return Fit(
-        precision=precision,
-        runs_on=runs_on,
-        missing='pip install "langchain-qwen[bnb]"' if runs_on == BITSANDBYTES and not bitsandbytes else None,
-        weight_bytes=weights,
-        window_bytes=kv * architecture.window,
-        window=architecture.window,
-        context_tokens=max(0, min(architecture.window, (free - weights) // kv)),
-        tokens_per_second=bandwidth / read if bandwidth else None,
-    )
+        weights = int((model.parameters - model.embedding) * bits / 8) + 2 * model.embedding
+    kv = model.kv_numbers * (4 if precision == "fp32" else 2)
+    context = max(0, min(model.window, (free - weights) // kv))
+    rate = speed / read if speed else None
+    return Fit(precision, runs_on, missing, weights, kv * model.window, model.window, context, rate)

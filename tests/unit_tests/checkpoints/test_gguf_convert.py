@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from langchain_qwen.checkpoints import open_folder
 from langchain_qwen.checkpoints.aliases import SAMPLING_DEFAULTS
-from langchain_qwen.checkpoints.gguf_convert import VISIBLE_TOKENS, convert
+from langchain_qwen.checkpoints.gguf_convert import VISIBLE_TOKENS, as_bf16, convert
 from langchain_qwen.errors import UnsupportedModelError
 from tests.unit_tests.checkpoints.gguf_files import gguf_name, write_gguf
 
@@ -33,6 +34,17 @@ def test_tensors_survive_bit_for_bit(tiny_checkpoint: Path, converted: Path) -> 
     before, after = load_file(tiny_checkpoint / "model.safetensors"), load_file(converted / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(after[name].dtype == torch.bfloat16 and torch.equal(before[name], after[name]) for name in before)
+
+
+def test_rounding_to_bf16_is_that_of_torch() -> None:
+    upper = np.arange(1 << 16, dtype=np.uint32) << 16
+    edges = np.concatenate([upper + low for low in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF)]).view(np.float32)
+    expected = torch.tensor(edges).to(torch.bfloat16)
+    numbers = ~torch.isnan(expected)
+    got = torch.tensor(as_bf16(edges).view(np.int16)).view(torch.bfloat16)
+    assert torch.equal(got[numbers].view(torch.int16), expected[numbers].view(torch.int16))
+    assert torch.isnan(got[~numbers]).all()
+    assert as_bf16(edges.reshape(4, -1)[:, ::2]).shape == (4, edges.size // 8)
 
 
 def test_it_is_a_checkpoint_that_says_what_the_original_says(tiny_checkpoint: Path, converted: Path) -> None:

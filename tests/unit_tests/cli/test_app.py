@@ -8,7 +8,7 @@ import pytest
 
 from langchain_qwen import __version__
 from langchain_qwen.cli import app
-from langchain_qwen.cli.doctor.software import EXTRAS
+from langchain_qwen.cli.doctor.facts import EXTRAS
 from langchain_qwen.errors import InvalidParameterError
 
 

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from langchain_qwen.checkpoints import open_folder
-from langchain_qwen.cli.quantize import MOST_ROWS, read_calibration, split_rows
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.prompting import Tokenizer
+from langchain_qwen.quantizing import calibration_texts, split_rows
+from langchain_qwen.quantizing.calibration import MOST_ROWS
 from tests.quantised import Variant, write_quantised
 
 TEXT = "The quick brown fox jumps over the lazy dog, again and again. " * 40
@@ -166,23 +167,24 @@ def tokenizer(folder: Path) -> Tokenizer:
 
 class TestCalibrationText:
     def test_text_files_are_one_text(self, calibration):
-        assert list(read_calibration(calibration)) == [TEXT]
+        assert list(calibration_texts(TEXT, calibration)) == [TEXT]
 
     def test_json_lines(self, tmp_path):
         path = tmp_path / "rows.jsonl"
         path.write_text(json.dumps({"text": "one", "id": 1}) + "\n\n" + json.dumps({"text": "zwei"}) + "\n")
-        assert list(read_calibration(path)) == ["one", "zwei"]
+        assert list(calibration_texts(path.read_text(), path)) == ["one", "zwei"]
 
     @pytest.mark.parametrize("line", ["not json", "[]", '{"content": "x"}', '{"text": 3}'])
     def test_lines_without_a_text(self, tmp_path, line):
         path = tmp_path / "rows.jsonl"
         path.write_text('{"text": "fine"}\n' + line + "\n")
         with pytest.raises(InvalidParameterError, match=r"rows.jsonl, line 2: "):
-            list(read_calibration(path))
+            list(calibration_texts(path.read_text(), path))
 
-    def test_no_file(self, tmp_path):
-        with pytest.raises(InvalidParameterError, match="cannot be read"):
-            list(read_calibration(tmp_path / "none.txt"))
+    def test_no_file(self, run, tiny_checkpoint, tmp_path):
+        result = run("quantize", tiny_checkpoint, tmp_path / "target", "--calibration", tmp_path / "none.txt")
+        assert result.exit_code == 1
+        assert "cannot be read" in result.stderr
 
     @pytest.mark.parametrize("times", [1, 4, 30, 500])
     def test_held_out_rows_are_never_calibrated_with(self, tiny_checkpoint, times):

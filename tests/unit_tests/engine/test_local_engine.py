@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from langchain_qwen.engine import Constraint, Finished, Request, SamplingParams, Started, Token
 from langchain_qwen.engine.local import LocalEngine
-from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRunner
+from langchain_qwen.engine.runners.torch.runner import ATTENTION, TransformersRunner
 from langchain_qwen.engine.sequence import Sequence
 from langchain_qwen.errors import (
     ContextOverflowError,

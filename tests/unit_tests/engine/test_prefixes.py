@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from langchain_qwen.engine import Request, Started, Token, prefixes
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.prefixes import warm
-from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRunner
+from langchain_qwen.engine.runners.torch.runner import ATTENTION, TransformersRunner
 from langchain_qwen.errors import EngineClosedError
 
 TOKENS = [(7 * n) % 250 for n in range(50)]  # three whole blocks and two tokens

@@ -65,6 +65,6 @@ def test_half_answered_calls_are_refused(model: ChatQwen):
 def test_another_kind_of_template_is_refused(model: ChatQwen):
     prompter = model.prompter
     source = prompter._template.source.replace('message.role == "user"', 'message.role == "user" and loop.index > 2')
-    other = Prompter(replace(prompter._template, source=source), model._tokenizer(model._checkpoint(model.model)))
+    other = Prompter(replace(prompter._template, source=source), model._open().tokenizer)
     with pytest.raises(UnsupportedModelError, match="message by message"):
         PromptCounter(other)

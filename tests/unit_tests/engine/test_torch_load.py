@@ -13,7 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from langchain_qwen.checkpoints import Checkpoint, choose_device, choose_precision, open_folder
-from langchain_qwen.checkpoints.load import load_model
+from langchain_qwen.engine.runners.torch.load import load_model
 from langchain_qwen.errors import (
     IncompleteCheckpointError,
     InvalidParameterError,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from langchain_qwen.engine.blocks import BLOCK_SIZE
-from langchain_qwen.engine.quality import PIECE, Quality, compare
 from langchain_qwen.engine.runners.protocol import Chunk
+from langchain_qwen.quantizing.quality import PIECE, Quality, compare
 
 VOCAB = 11
 

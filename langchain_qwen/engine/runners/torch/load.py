@@ -175,8 +175,12 @@ def _require(modules: tuple[str, ...], *, extra: str, what: str) -> None:
 
 @contextmanager
 def _progress_on_terminals() -> Iterator[None]:
-    """Hide transformers' loading bar where nobody watches it: in logs and pipes."""
-    hide = transformers_logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    """Hide transformers' loading bar where nobody watches it, in logs and pipes, and where transformers is to be quiet.
+
+    That is how the command line says that it shows a spinner of its own.
+    """
+    quiet = not sys.stderr.isatty() or transformers_logging.get_verbosity() >= transformers_logging.ERROR
+    hide = quiet and transformers_logging.is_progress_bar_enabled()
     if hide:
         transformers_logging.disable_progress_bar()
     try:

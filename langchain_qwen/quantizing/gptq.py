@@ -10,14 +10,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from langchain_qwen.checkpoints.devices import choose_device, choose_precision, dtype_of
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
 from langchain_qwen.errors import InvalidParameterError, MissingDependencyError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    import torch
 
 BITS = (4, 8)
 GROUP_SIZES = (32, 64, 128, -1)
@@ -33,8 +33,8 @@ TOKENIZER_FILES = (
 )
 
 
-def check_quantisation(source: Checkpoint, target: Path, *, bits: int, group_size: int) -> None:
-    """Raise for what `quantise` would find wrong after much work.
+def check_quantization(source: Checkpoint, target: Path, *, bits: int, group_size: int) -> None:
+    """Raise for what `quantize` would find wrong after much work.
 
     Raises:
         InvalidParameterError: Bits or group size that do not exist, or a target that does.
@@ -62,7 +62,7 @@ def check_quantisation(source: Checkpoint, target: Path, *, bits: int, group_siz
         )
 
 
-def quantise(
+def quantize(
     source: Checkpoint,
     target: Path,
     rows: Sequence[Sequence[int]],
@@ -84,9 +84,9 @@ def quantise(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
-        InvalidParameterError, UnsupportedModelError, MissingDependencyError: See `check_quantisation`.
+        InvalidParameterError, UnsupportedModelError, MissingDependencyError: See `check_quantization`.
     """
-    check_quantisation(source, target, bits=bits, group_size=group_size)
+    check_quantization(source, target, bits=bits, group_size=group_size)
     device = choose_device(device)
     if (os.cpu_count() or 1) < 3:  # its own default for so few cores is one worker, with which it does not start
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
@@ -126,10 +126,12 @@ def _keep_what_is_not_quantised(source: Checkpoint, work: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source.path / name).exists():
             shutil.copyfile(source.path / name, work / name)
+    from safetensors.torch import load_file, save_file  # imports torch, which checking does without
+
     config = json.loads((work / "config.json").read_text(encoding="utf-8"))
     own = {**source.config, "quantization_config": config["quantization_config"]}
     (work / "config.json").write_text(json.dumps(own, indent=2), encoding="utf-8")
-    originals: dict[str, Tensor] = {}
+    originals: dict[str, torch.Tensor] = {}
     for file in source.weight_files:
         originals.update(load_file(file))
     for file in work.glob("*.safetensors"):

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from langchain_qwen.checkpoints import Checkpoint
 from langchain_qwen.engine.blocks import BLOCK_SIZE
+from langchain_qwen.engine.loading import load_runner
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
 
 PIECE = 64  # tokens of a step: each has a row of logits as long as the vocabulary
@@ -94,6 +96,21 @@ def compare(
             agreement.add(first, second, targets)
             advance(len(targets))
     return agreement.quality
+
+
+def measure(
+    source: Checkpoint, made: Checkpoint, rows: Sequence[Sequence[int]], *, device: str, advance: Callable[[int], None]
+) -> Quality:
+    """Load a checkpoint in bf16 and the quantised one made from it, and compare them; see `compare`."""
+    before = load_runner(source, precision="bf16", device=device)
+    try:
+        after = load_runner(made, precision="auto", device=device)
+        try:
+            return compare(before, after, rows, advance)
+        finally:
+            after.close()
+    finally:
+        before.close()
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
