@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -179,7 +180,7 @@ def _progress_on_terminals() -> Iterator[None]:
 
     That is how the command line says that it shows a spinner of its own.
     """
-    quiet = not sys.stderr.isatty() or transformers_logging.get_verbosity() >= transformers_logging.ERROR
+    quiet = not sys.stderr.isatty() or transformers_logging.get_verbosity() >= logging.ERROR
     hide = quiet and transformers_logging.is_progress_bar_enabled()
     if hide:
         transformers_logging.disable_progress_bar()
