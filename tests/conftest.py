@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.hypothesis_profiles import lengthen
 from tests.tiny import make_tiny_checkpoint
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the profile `fuzz` run long."""
+    lengthen(items)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import json
 import pickle
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema
@@ -166,19 +166,34 @@ class TestAnswers:
         with ThreadPoolExecutor(10) as pool:
             assert [m.content for m in pool.map(model.invoke, prompts)] == alone
 
-    async def test_the_event_loop_is_not_blocked(self, model):
-        longest, last = 0.0, time.monotonic()
+    async def test_the_event_loop_is_not_blocked(self, model, monkeypatch):
+        """Neither preparing a call nor finding the engine nor a step of it goes on unless the event loop does."""
+        ticked, waited = threading.Event(), []
 
         async def tick():
-            nonlocal longest, last
             while True:
-                await asyncio.sleep(0.005)
-                longest, last = max(longest, time.monotonic() - last), time.monotonic()
+                await asyncio.sleep(0)
+                ticked.set()
 
+        def waiting_for_a_tick(owner, name):
+            original = getattr(owner, name)
+
+            def wait(*args, **kwargs):
+                ticked.clear()
+                assert ticked.wait(60), f"{name} blocks the event loop"
+                waited.append(name)
+                return original(*args, **kwargs)
+
+            monkeypatch.setattr(owner, name, wait)
+
+        engine = model._shared_engine(model._open().checkpoint)
+        waiting_for_a_tick(type(model), "_prepare")
+        waiting_for_a_tick(type(model), "_engine")
+        waiting_for_a_tick(engine._runner, "step")
         ticker = asyncio.create_task(tick())
-        await model.ainvoke("hello", max_tokens=200)
+        await model.ainvoke("hello", max_tokens=5)
         ticker.cancel()
-        assert longest < 0.5
+        assert set(waited) == {"_prepare", "_engine", "step"}
 
 
 class TestTools:
@@ -363,7 +378,7 @@ class TestLife:
         del model
         assert copy.invoke("x").content is not None
         del copy
-        engine._thread.join(5)
+        engine._thread.join(60)
         assert not engine._thread.is_alive()
 
     def test_timeout(self, model):

@@ -92,11 +92,11 @@ def test_pull_makes_a_checkpoint(
 def test_resolve_pulls_once(index: FakeIndex) -> None:
     first = resolve("tiny")
     assert first.name == "tiny"
-    started = time.perf_counter()
+    started = time.process_time()
     assert resolve("tiny") == first
     assert pull("tiny") == first.path
     assert resolve("tiny", local_files_only=True) == first
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert set(index.asked.values()) == {1}
 
 

@@ -112,7 +112,7 @@ def test_a_reader_that_leaves_ends_it_quietly():
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == b""
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=120) == 0
 
 
 def test_an_answer_cannot_control_the_terminal(monkeypatch):

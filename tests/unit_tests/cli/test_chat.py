@@ -237,7 +237,7 @@ def test_in_a_terminal():
         sys.executable,
         command,
         encoding="utf-8",
-        timeout=20,
+        timeout=120,
         env={"TERM": "xterm", "PATH": ""},
         preexec_fn=heed_interrupts,
     )

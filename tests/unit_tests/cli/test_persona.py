@@ -8,6 +8,7 @@ import pty
 import pytest
 
 from langchain_qwen.cli import terminal
+from tests.terminal import read_to_end
 
 MANY_SCRIPTS = "中文，日本語と한국어。 العربية: مرحبًا ١٢٣. می‌خواهم. עברית! ไทย हिन्दी é 👩‍👩‍👧 a\u200fb\n\tend"
 
@@ -75,7 +76,7 @@ def shown(pieces):
         patch.setattr("sys.stdout", stream)
         for piece in pieces:
             terminal.write(piece)
-    text = os.read(leader, 100_000).decode("utf-8").replace("\r\n", "\n")
+    text = read_to_end(leader).decode("utf-8").replace("\r\n", "\n")
     os.close(leader)
     return text
 

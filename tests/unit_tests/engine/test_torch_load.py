@@ -247,3 +247,21 @@ def test_no_bar_where_nobody_watches(checkpoint: Checkpoint, capfd: pytest.Captu
     load(checkpoint)
     assert "%" not in capfd.readouterr().err
     assert logging.is_progress_bar_enabled() == shown
+
+
+def test_no_bar_in_a_terminal_either_where_transformers_is_to_be_quiet(
+    checkpoint: Checkpoint, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line asks for that, since it shows a spinner of its own."""
+    from transformers.utils import logging
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    load(checkpoint)
+    assert "%" in capfd.readouterr().err
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        load(checkpoint)
+    finally:
+        logging.set_verbosity(verbosity)
+    assert "%" not in capfd.readouterr().err
