@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from typing_extensions import TypeIs
+
 from langchain_qwen.checkpoints.rope import read_rope
 from langchain_qwen.errors import IncompleteCheckpointError, UnsupportedModelError
 
@@ -116,7 +118,7 @@ def check_generation(generation: Mapping[str, Any], vocab_size: int, name: str) 
         raise _damaged(name, f"(or its generation_config.json) says top_k = {_short(generation['top_k'])}")
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeIs[int | float]:
     """Whether a value of a JSON file is a finite number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
 
@@ -131,7 +133,7 @@ def _check_heads(config: Mapping[str, Any], name: str) -> None:
     if not _is_int(size) or not 2 <= size <= LARGEST_HEAD_DIM or size % 2:
         raise _damaged(
             name,
-            f"says that a head has {_short(size)} numbers, which is not even and between 2 and {LARGEST_HEAD_DIM:,}",
+            f"says that a head has {_short(size)} numbers, which is not even and from 2 to {LARGEST_HEAD_DIM:,}",
         )
     if heads * size > LARGEST_ATTENDED:
         raise _damaged(name, f"says that {heads} heads have {size} numbers each, more than {LARGEST_ATTENDED:,} in all")

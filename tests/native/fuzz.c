@@ -6,17 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "half.h"
-#include "kernels.h"
-
-typedef struct lq_runner lq_runner;
-lq_runner *lq_runner_new(const lq_model *, const lq_kv *, int num_threads, int max_tokens, int max_length, int portable,
-                         const char **refused);
-void lq_runner_step(lq_runner *, const lq_step *);
-void lq_runner_free(lq_runner *);
-int lq_pack_int4(const float *, int rows, int cols, int group, uint8_t *);
-int lq_pack_int8(const float *, int rows, int cols, int group, uint8_t *);
-int lq_pack_bf16(const float *, int rows, int cols, int group, uint8_t *);
+#include "engine.h"
 
 enum { MAX_TOKENS = 40, REQUESTS = 3, MAX_LENGTH = 70 };
 

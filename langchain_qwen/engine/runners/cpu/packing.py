@@ -106,7 +106,8 @@ def pack(weights: list[NDArray[Any]], format_: int, group: int, pool: ThreadPool
         result = function(values.ctypes.data, len(values), cols, group, data.ctypes.data + first * row_bytes)
         if result == library.NOT_FINITE:
             raise IncompleteCheckpointError(
-                "the weights hold infinity, NaN or numbers beyond what can be held; copy or download the checkpoint again"
+                "the weights hold infinity, NaN or numbers beyond what can be held; copy or download the checkpoint "
+                "again"
             )
         assert result == library.PACKED, result
 

@@ -36,4 +36,5 @@ def _ramp(yarn: Yarn, theta: float, head_dim: int) -> NDArray[np.float32]:
     if low == high:
         high += 0.001
     dimensions = np.arange(head_dim // 2, dtype=np.float32)
-    return np.clip((dimensions - np.float32(low)) / np.float32(high - low), 0, 1)
+    ramp: NDArray[np.float32] = np.clip((dimensions - np.float32(low)) / np.float32(high - low), 0, 1)
+    return ramp

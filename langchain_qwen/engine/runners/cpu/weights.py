@@ -178,9 +178,7 @@ def load_weights(
 
 
 def _pack_all(source: Source, maker: Maker, wanted: list[Matrix], num_threads: int) -> dict[str, Packed]:
-    if EMBEDDING not in {
-        name for matrix in wanted for name in matrix.weights
-    }:  # else it is looked at while it is packed
+    if EMBEDDING not in {name for matrix in wanted for name in matrix.weights}:  # looked at while packed
         source.check_finite(EMBEDDING)
     packed = {}
     total = sum(form.rows * form.cols for form in map(maker.form, wanted))
