@@ -189,7 +189,7 @@ class TestStep:
             Chunk([1] * 17, 0, [0], 1),
             Chunk([1], 16, [0], 1),
             Chunk([1], -1, [0], 1),
-            Chunk([1], 128, list(range(8)) + [0], 1),
+            Chunk([1], 128, [*range(8), 0], 1),
             Chunk([1], 0, [0], 2),
         ],
     )
