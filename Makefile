@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MODEL ?= coder-1.5b
 
-.PHONY: help setup demo test unit_tests integration_tests test-native lint format type notebooks clean
+.PHONY: help setup demo test unit_tests integration_tests test-native fuzz lint format type notebooks clean
 
 help:
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -29,18 +29,20 @@ unit_tests: setup ## tests that need neither weights nor a network
 integration_tests: setup ## tests on a real Qwen2.5 checkpoint (pulled at first use)
 	$(BIN)/python -m pytest tests/integration_tests --benchmark-disable
 
-NATIVE := langchain_qwen/engine/runners/cpu/native
-SANITIZE := -g -O1 -std=gnu11 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -I$(NATIVE)
-
 test-native: ## the C engine under the address and undefined-behaviour sanitizers, on random models and schedules
-	mkdir -p build/native
-	for source in $(NATIVE)/*.c tests/native/fuzz.c; do \
-		case $$source in *avx2*) flags="-mavx2 -mfma -mf16c";; *) flags="";; esac; \
-		case $$source-$$(uname -m) in *avx2*-x86_64) ;; *avx2*) continue;; esac; \
-		$(CC) $(SANITIZE) $$flags -c $$source -o build/native/$$(basename $$source).o || exit 1; \
+	sh tests/native/build.sh fuzz
+	build/native/fuzz/fuzz 200
+
+FUZZ_SECONDS ?= 600
+CLANG ?= clang
+
+fuzz: setup ## hostile models, weights and files, FUZZ_SECONDS (600) for each target; needs clang with libFuzzer
+	for target in fuzz_runner fuzz_pack; do \
+		CC=$(CLANG) sh tests/native/build.sh $$target -fsanitize=fuzzer && mkdir -p build/corpus/$$target && \
+		build/native/$$target/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=512 -len_control=0 -rss_limit_mb=3000 \
+			-artifact_prefix=build/native/ build/corpus/$$target || exit 1; \
 	done
-	$(CC) $(SANITIZE) build/native/*.o -lm -lpthread -o build/native/fuzz
-	build/native/fuzz 200
+	LANGCHAIN_QWEN_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/unit_tests/test_hostile_files.py -q
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -19,7 +19,15 @@ CPU = Path("langchain_qwen/engine/runners/cpu")
 # -ffp-contract=off: sums must not depend on which tile width the compiler found worth fusing.
 FLAGS = ["-O3", "-std=gnu11", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
-SOURCES = {"kernels_portable.c": [], "threads.c": [], "step.c": [], "dispatch.c": [], "quantise.c": []}
+SOURCES = {
+    "check.c": [],
+    "dispatch.c": [],
+    "kernels_portable.c": [],
+    "layout.c": [],
+    "quantise.c": [],
+    "step.c": [],
+    "threads.c": [],
+}
 
 
 class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from langchain_qwen.checkpoints import safetensors_file
+from langchain_qwen.checkpoints.limits import check_generation, check_numbers
+from langchain_qwen.checkpoints.rope import read_rope
 from langchain_qwen.errors import (
     CheckpointError,
     IncompleteCheckpointError,
     UnsafeWeightsError,
     UnsupportedModelError,
 )
+from langchain_qwen.json_files import read_object
 
 MODEL_TYPE, ARCHITECTURE = "qwen2", "Qwen2ForCausalLM"
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+SHARD = re.compile(r"[A-Za-z0-9_.-]{1,200}\.safetensors")  # a name and no path
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 BIASED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 MATRICES = (*BIASED, "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,8 @@ class Checkpoint:
 
     @property
     def context_window(self) -> int:
-        """Tokens that prompt and answer can have together."""
-        window: int = self.config["max_position_embeddings"]
-        return window
+        """Tokens that prompt and answer can have together; YaRN in the config stretches it."""
+        return read_rope(self.config, self.name).window
 
     @property
     def vocab_size(self) -> int:
@@ -67,7 +70,7 @@ class Checkpoint:
     @cached_property
     def weight_files(self) -> tuple[Path, ...]:
         """The safetensors files, in the order of their names."""
-        return _weight_files(self.path)
+        return weight_files(self.path)
 
     @cached_property
     def parameters(self) -> int:
@@ -111,12 +114,13 @@ def open_folder(path: str | Path, name: str | None = None, *, revision: str | No
     path = Path(path)
     name = str(path) if name is None else name
     try:
-        config = _read_json(path / "config.json")
+        config = read_object(path / "config.json")
         check_config(config, name)
         _check_weights(path, name, config)
         _check_tokenizer(path)
         generation_file = path / "generation_config.json"
-        generation = _read_json(generation_file) if generation_file.exists() else {}
+        generation = read_object(generation_file) if generation_file.exists() else {}
+        check_generation(generation, config["vocab_size"], name)
     except IncompleteCheckpointError as error:
         raise IncompleteCheckpointError(f"{error}. {_advice(path, name)}") from error
     except OSError as error:
@@ -125,17 +129,22 @@ def open_folder(path: str | Path, name: str | None = None, *, revision: str | No
 
 
 def check_config(config: Mapping[str, Any], name: str) -> None:
-    """Raise unless `config` (a config.json) is that of a Qwen2 causal language model."""
+    """Raise unless `config` (a config.json) is that of a Qwen2 causal language model of sizes that can be run.
+
+    Raises:
+        UnsupportedModelError: It is another model, or asks for what is not computed here.
+        IncompleteCheckpointError: A number is missing or damaged.
+    """
     architectures = config.get("architectures") or [ARCHITECTURE]
-    if config.get("model_type") != MODEL_TYPE or ARCHITECTURE not in architectures:
-        kind = " ".join([repr(config.get("model_type")), *config.get("architectures", ())])
+    known = isinstance(architectures, list) and ARCHITECTURE in architectures
+    if config.get("model_type") != MODEL_TYPE or not known:
+        listed = architectures if isinstance(architectures, list) and config.get("architectures") else []
+        kind = " ".join([repr(config.get("model_type")), *map(str, listed)])
         raise UnsupportedModelError(
-            f"{name} is a model of type {kind}; langchain-qwen runs the causal language models of the Qwen2 family "
-            f"(Qwen2, Qwen2.5, Qwen2.5-Coder and models fine-tuned from them: {MODEL_TYPE!r} {ARCHITECTURE})"
+            f"{name} is a model of type {kind[:200]}; langchain-qwen runs the causal language models of the Qwen2 "
+            f"family (Qwen2, Qwen2.5, Qwen2.5-Coder and models fine-tuned from them: {MODEL_TYPE!r} {ARCHITECTURE})"
         )
-    wrong = [key for key in SIZES if not isinstance(config.get(key), int)]
-    if wrong:
-        raise IncompleteCheckpointError(f"the config.json of {name} has no number for {', '.join(wrong)}")
+    check_numbers(config, name)
 
 
 def refuse_pickles(name: str, pickles: list[str]) -> UnsafeWeightsError:
@@ -152,8 +161,8 @@ def _check_weights(path: Path, name: str, config: Mapping[str, Any]) -> None:
     pickles = sorted({file.name for pattern in PICKLES for file in path.glob(pattern)})
     if pickles and not any(path.glob("*.safetensors")) and not (path / INDEX_FILE).exists():
         raise refuse_pickles(name, pickles)
-    files = _weight_files(path)
-    missing = [file.name for file in files if not file.exists()]
+    files = weight_files(path)
+    missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise IncompleteCheckpointError(f"{path} lacks weights: {', '.join(missing)}")
     names = frozenset[str]().union(*(safetensors_file.inspect(file).names for file in files))
@@ -176,38 +185,35 @@ def tensor_names(config: Mapping[str, Any]) -> Iterator[str]:
         yield "lm_head.weight"
 
 
-def _weight_files(path: Path) -> tuple[Path, ...]:
-    """What transformers would load: one file, or those that the index names."""
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """What transformers would load of a folder: one file, or those that the index names.
+
+    Raises:
+        IncompleteCheckpointError: The index is damaged, or names files outside of the folder.
+    """
     index = path / INDEX_FILE
     if (path / SINGLE_FILE).exists() or not index.exists():
         return (path / SINGLE_FILE,)
-    shards = _read_json(index).get("weight_map")
+    shards = read_object(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise IncompleteCheckpointError(f"{index} names no weight files")
+    if not all(isinstance(shard, str) and SHARD.fullmatch(shard) for shard in shards.values()):
+        raise IncompleteCheckpointError(f"{index} is damaged: it names other files than safetensors of its folder")
     return tuple(path / shard for shard in sorted(set(shards.values())))
 
 
 def _check_tokenizer(path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        if (path / name).exists() and not (path / name).is_file():
+            raise IncompleteCheckpointError(f"{path / name} is damaged: it is no regular file")
     if not (path / "tokenizer.json").exists():
         raise IncompleteCheckpointError(f"{path} lacks tokenizer.json")
     config = path / "tokenizer_config.json"
     has_template = (path / "chat_template.jinja").exists()
-    if not has_template and not (config.exists() and _read_json(config).get("chat_template")):
+    if not has_template and not (config.exists() and read_object(config).get("chat_template")):
         raise IncompleteCheckpointError(
             f"{path} lacks a chat template (chat_template.jinja, or an entry in tokenizer_config.json)"
         )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise IncompleteCheckpointError(f"{file.parent} lacks {file.name}") from error
-    except ValueError as error:
-        raise IncompleteCheckpointError(f"{file} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise IncompleteCheckpointError(f"{file} is damaged: it holds no JSON object")
-    return value
 
 
 def _advice(path: Path, name: str) -> str:

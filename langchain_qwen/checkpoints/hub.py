@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from huggingface_hub.errors import (
 
 from langchain_qwen.checkpoints.folder import PICKLES, check_config, refuse_pickles
 from langchain_qwen.errors import CheckpointError, ModelNotFoundError
+from langchain_qwen.json_files import read_object
 
 WANTED = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
 REACH_TIMEOUT_S = 5.0  # without a network, say so soon; huggingface_hub alone would wait and retry for minutes
@@ -52,7 +52,7 @@ def download(hub_id: str, revision: str | None, cache_dir: str | Path | None) ->
             raise refuse_pickles(hub_id, pickles)
         if "config.json" in files:
             config = hf_hub_download(hub_id, "config.json", revision=revision, cache_dir=cache_dir)
-            check_config(json.loads(Path(config).read_text(encoding="utf-8")), hub_id)
+            check_config(read_object(Path(config)), hub_id)
         return Path(snapshot_download(hub_id, revision=revision, cache_dir=cache_dir, allow_patterns=WANTED))
     except GatedRepoError as error:
         raise ModelNotFoundError(

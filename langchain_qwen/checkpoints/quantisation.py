@@ -83,14 +83,18 @@ def read_quantisation(name: str, config: Mapping[str, Any]) -> Quantisation:
         raise _unsupported(name, method, "settings that differ from layer to layer", "the same settings for all layers")
     if config.get("pack_dtype", "int32") not in ("int32", "torch.int32"):
         raise _unsupported(name, method, f"codes packed in {config['pack_dtype']}", "int32")
-    if not isinstance(group_size, int) or not (group_size == -1 or (group_size > 0 and group_size % 32 == 0)):
+    if (
+        not isinstance(group_size, int)
+        or isinstance(group_size, bool)
+        or not (group_size == -1 or (group_size > 0 and group_size % 32 == 0))
+    ):
         raise _unsupported(name, method, f"groups of {group_size} columns", "multiples of 32 and -1")
     return Quantisation(method, bits, group_size, zero_offset=int(method == "gptq" and layout != "gptq_v2"))
 
 
 def _bits(config: Mapping[str, Any]) -> int:
     bits = config.get("bits", config.get("w_bit", 4))
-    return bits if isinstance(bits, int) else 0
+    return bits if isinstance(bits, int) and not isinstance(bits, bool) else 0
 
 
 def _unsupported(name: str, method: str, found: str, known: str) -> UnsupportedModelError:

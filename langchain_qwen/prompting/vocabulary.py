@@ -14,13 +14,13 @@ that each token's own bytes are encoded as that token.)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from langchain_qwen.errors import IncompleteCheckpointError, UnsupportedModelError
+from langchain_qwen.json_files import read_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ def read_vocabulary(file: Path) -> Vocabulary:
         UnsupportedModelError: If the tokenizer is of another kind than Qwen2's.
     """
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = read_object(file)
+    except (OSError, IncompleteCheckpointError) as error:
         raise IncompleteCheckpointError(f"{file} cannot be read ({error}); download the checkpoint again") from error
     match data:
         case {
@@ -63,18 +63,37 @@ def read_vocabulary(file: Path) -> Vocabulary:
             "added_tokens": list(added),
         } if not any(options.get(name) for name in _OPTIONS_WITHOUT_COUNTERPART):
             control_tokens = _control_tokens(file, added)
+            _check_ids(file, vocab, control_tokens)
             return Vocabulary(_ranks(file, vocab, merges, set(control_tokens.values())), pattern, control_tokens)
     raise _unsupported(file, "it is not a byte-level BPE with NFC normalisation and one split pattern")
 
 
+MAX_TOKENS = 1 << 21  # ten times as many as Qwen2.5 has
 _OPTIONS_WITHOUT_COUNTERPART = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
 
 
 def _control_tokens(file: Path, added: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     for token in added:
+        match token:
+            case {"id": int(), "content": str()} if token["content"]:
+                pass
+            case _:
+                raise _unsupported(file, "one of its added tokens has no text or no number")
         if any(token.get(name) for name in ("single_word", "lstrip", "rstrip")):
             raise _unsupported(file, f"its token {token['content']!r} is matched by more than its own text")
     return {token["content"]: token["id"] for token in added}
+
+
+def _check_ids(file: Path, vocab: Mapping[str, Any], control_tokens: Mapping[str, int]) -> None:
+    """Raise unless every token has a number of its own; an added token may stand in the vocabulary too."""
+    ids = [*vocab.values(), *(token for text, token in control_tokens.items() if text not in vocab)]
+    known = all(type(token) is int and 0 <= token < MAX_TOKENS for token in ids)
+    if (
+        not known
+        or len(set(ids)) < len(ids)
+        or any(vocab.get(text, token) != token for text, token in control_tokens.items())
+    ):
+        raise _unsupported(file, "its tokens do not have numbers of their own")
 
 
 def _ranks(file: Path, vocab: Mapping[str, int], merges: Sequence[Any], added: set[int]) -> dict[bytes, int]:
@@ -85,7 +104,11 @@ def _ranks(file: Path, vocab: Mapping[str, int], merges: Sequence[Any], added: s
         raise _unsupported(file, "its vocabulary lacks some of the 256 bytes, or holds other symbols")
     newest = -1
     for merge in merges:
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
+        match merge.split(" ") if isinstance(merge, str) else merge:
+            case [str(left), str(right)]:
+                pass
+            case _:
+                raise _unsupported(file, "one of its merges does not name two tokens")
         token = ids.get(left + right, -1)
         if token <= newest or left not in made or right not in made:
             raise _unsupported(file, f"its merge of {left!r} and {right!r} is out of the order of its token ids")

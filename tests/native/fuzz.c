@@ -6,16 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "half.h"
-#include "kernels.h"
-
-typedef struct lq_runner lq_runner;
-lq_runner *lq_runner_new(const lq_model *, const lq_kv *, int num_threads, int max_tokens, int max_length, int portable);
-void lq_runner_step(lq_runner *, const lq_step *);
-void lq_runner_free(lq_runner *);
-void lq_pack_int4(const float *, int rows, int cols, int group, uint8_t *);
-void lq_pack_int8(const float *, int rows, int cols, int group, uint8_t *);
-void lq_pack_bf16(const float *, int rows, int cols, int group, uint8_t *);
+#include "engine.h"
 
 enum { MAX_TOKENS = 40, REQUESTS = 3, MAX_LENGTH = 70 };
 
@@ -39,7 +30,8 @@ static lq_matrix matrix(int format, int group, int rows, int cols, int with_bias
     const size_t bytes = format == LQ_BF16 ? (size_t)rows * cols * 2
                                            : (size_t)rows * cols / (format == LQ_INT4 ? 2 : 1) + (size_t)rows * (cols / group) * 4;
     uint8_t *data = malloc(bytes);  // exactly as large as promised, so that any read beyond it is found
-    (format == LQ_INT4 ? lq_pack_int4 : format == LQ_INT8 ? lq_pack_int8 : lq_pack_bf16)(weights, rows, cols, group, data);
+    if ((format == LQ_INT4 ? lq_pack_int4 : format == LQ_INT8 ? lq_pack_int8 : lq_pack_bf16)(weights, rows, cols, group, data))
+        abort();
     free(weights);
     int32_t *order = NULL;
     if (with_order) {
@@ -50,7 +42,7 @@ static lq_matrix matrix(int format, int group, int rows, int cols, int with_bias
             order[i] = order[j], order[j] = kept;
         }
     }
-    return (lq_matrix){format, group, rows, cols, data, with_bias ? floats((size_t)rows, 0.1f, 0) : NULL, order};
+    return (lq_matrix){format, group, rows, cols, bytes, data, with_bias ? floats((size_t)rows, 0.1f, 0) : NULL, order};
 }
 
 static void free_matrix(lq_matrix *m) {
@@ -94,10 +86,12 @@ static void run(const lq_model *m, const int *lengths, float *const *inputs, int
     const int per_request = (MAX_LENGTH + LQ_BLOCK - 1) / LQ_BLOCK, half = m->head_dim / 2;
     const int num_blocks = per_request * REQUESTS;
     const size_t halves = (size_t)m->num_layers * num_blocks * m->kv_heads * LQ_BLOCK * m->head_dim;
-    lq_kv kv = {num_blocks, malloc(halves * 2), malloc(halves * 2)};
+    lq_kv kv = {num_blocks, halves * 2, malloc(halves * 2), malloc(halves * 2)};
     memset(kv.keys, 0xff, halves * 2);  // NaN: what nobody wrote must not count
     memset(kv.values, 0xff, halves * 2);
-    lq_runner *runner = lq_runner_new(m, &kv, 1 + (int)draw(4), MAX_TOKENS, MAX_LENGTH, portable);
+    const char *refused;
+    lq_runner *runner = lq_runner_new(m, &kv, 1 + (int)draw(4), MAX_TOKENS, MAX_LENGTH, portable, &refused);
+    if (!runner) printf("refused: %s\n", refused ? refused : "no memory"), abort();
     int32_t blocks[REQUESTS * 8], done[REQUESTS] = {0};
     for (int i = 0; i < num_blocks; i++) blocks[i] = (i * 5 + 3) % num_blocks;  // scattered: 5 and 15 blocks share a factor
     if (num_blocks % 5 == 0)

@@ -15,8 +15,9 @@ PACKAGE = Path(langchain_qwen.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
-    "checkpoints": {"errors"},
-    "prompting": {"errors"},
+    "json_files": {"errors"},
+    "checkpoints": {"errors", "json_files"},
+    "prompting": {"errors", "json_files"},
     "engine": {"errors", "checkpoints", "_version"},
     "output": {"errors", "engine"},
     "parameters": {"errors", "engine"},

@@ -307,7 +307,7 @@ class TestRefusals:
 
     def test_weights_of_another_shape(self, tiny_checkpoint, tmp_path):
         folder = self.change(tiny_checkpoint, tmp_path, qweight=lambda t: torch.cat([t, t]))
-        with pytest.raises(IncompleteCheckpointError, match=r"0.out are 64 x 128, and 64 x 64 by config.json"):
+        with pytest.raises(IncompleteCheckpointError, match=r"o_proj are 64 x 128, and 64 x 64 by config.json"):
             load(folder, tmp_path)
 
     def test_groups_of_unequal_size(self, tiny_checkpoint, tmp_path):

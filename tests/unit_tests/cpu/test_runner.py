@@ -110,7 +110,7 @@ def test_a_library_of_another_version_is_refused(monkeypatch):
     class Longer(ctypes.Structure):
         _fields_ = (*library.KV._fields_, ("more", ctypes.c_int64))
 
-    monkeypatch.setattr(library, "KV", Longer)
+    monkeypatch.setitem(library.MIRRORS, "lq_kv", Longer)
     with pytest.raises(EngineError, match="install the package again"):
         library.load.__wrapped__()
 

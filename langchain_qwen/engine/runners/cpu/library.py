@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_void_p
+from collections.abc import Iterator
+from ctypes import POINTER, Structure, c_char, c_char_p, c_float, c_int, c_int32, c_uint64, c_void_p
 from pathlib import Path
+from typing import Any
 
 from langchain_qwen.errors import EngineError
 
 BF16, INT4, INT8 = 0, 1, 2  # enum lq_format
+PACKED, NOT_FINITE, NO_SUCH_SHAPE = 0, 1, 2  # what the packers return
 
 
 class Matrix(Structure):
@@ -20,6 +23,7 @@ class Matrix(Structure):
         ("group", c_int32),
         ("rows", c_int32),
         ("cols", c_int32),
+        ("bytes", c_uint64),
         ("data", c_void_p),
         ("bias", c_void_p),
         ("order", c_void_p),
@@ -60,7 +64,7 @@ class Model(Structure):
 class KV(Structure):
     """`lq_kv`."""
 
-    _fields_ = (("num_blocks", c_int32), ("keys", c_void_p), ("values", c_void_p))
+    _fields_ = (("num_blocks", c_int32), ("bytes", c_uint64), ("keys", c_void_p), ("values", c_void_p))
 
 
 class Step(Structure):
@@ -82,6 +86,27 @@ class Step(Structure):
     )
 
 
+MIRRORS: dict[str, type[Structure]] = {
+    "lq_matrix": Matrix,
+    "lq_layer": Layer,
+    "lq_model": Model,
+    "lq_kv": KV,
+    "lq_step": Step,
+}
+
+
+class _Field(Structure):
+    """`lq_field` of layout.c."""
+
+    _fields_ = (
+        ("type", c_char_p),
+        ("field", c_char_p),
+        ("offset", c_uint64),
+        ("size", c_uint64),
+        ("kind", c_char),
+    )
+
+
 PATH = Path(__file__).parent / "liblangchain_qwen.so"
 
 
@@ -97,24 +122,55 @@ def load() -> ctypes.CDLL:
     Raises:
         EngineError: It was built from other sources than these.
     """
-    library = ctypes.CDLL(str(PATH))
     try:
-        library.lq_struct_bytes.restype = ctypes.c_size_t
-        fits = library.lq_struct_bytes() == sum(map(ctypes.sizeof, (Model, Layer, KV, Step)))
-    except AttributeError:
-        fits = False
-    if not fits:
-        raise EngineError(f"{PATH} was built from another version of langchain-qwen; install the package again")
+        library = ctypes.CDLL(str(PATH))
+        theirs = set(_described(library))
+    except (OSError, AttributeError) as error:
+        raise _other_version(str(error)) from error
+    if different := theirs ^ set(_mirrored()):
+        type_, field, *_ = min(different)
+        raise _other_version(f"{type_}.{field}" if field else f"the size of {type_}")
     library.lq_runner_new.restype = c_void_p
-    library.lq_runner_new.argtypes = [POINTER(Model), POINTER(KV), c_int, c_int, c_int, c_int]
+    library.lq_runner_new.argtypes = [POINTER(Model), POINTER(KV), c_int, c_int, c_int, c_int, POINTER(c_char_p)]
     library.lq_runner_free.restype = None
     library.lq_runner_free.argtypes = [c_void_p]
     for run in (library.lq_runner_step, library.lq_runner_products):
         run.restype = None
         run.argtypes = [c_void_p, POINTER(Step)]
     for pack in (library.lq_pack_int4, library.lq_pack_int8, library.lq_pack_bf16):
-        pack.restype = None
+        pack.restype = c_int
         pack.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
     library.lq_best_kernels.restype = c_char_p
     library.lq_best_kernels.argtypes = []
     return library
+
+
+def _other_version(what: str) -> EngineError:
+    return EngineError(f"{PATH} is not of this version of langchain-qwen ({what}); install the package again")
+
+
+# One field: its struct, its name (empty for the struct itself), offset and size in bytes, and kind as in layout.c.
+_Place = tuple[str, str, int, int, str]
+
+
+def _described(library: ctypes.CDLL) -> Iterator[_Place]:
+    """The fields as the library was compiled."""
+    library.lq_layout.restype = POINTER(_Field)
+    library.lq_layout.argtypes = [POINTER(c_int32)]
+    count = c_int32()
+    fields = library.lq_layout(ctypes.byref(count))
+    for f in fields[: count.value]:
+        yield f.type.decode(), f.field.decode(), f.offset, f.size, f.kind.decode()
+
+
+def _mirrored() -> Iterator[_Place]:
+    """The fields as this module has them."""
+    for name, mirror in MIRRORS.items():
+        yield name, "", 0, ctypes.sizeof(mirror), "s"
+        for field, type_ in mirror._fields_:  # type: ignore[misc]  # these have no widths in bits
+            place = getattr(mirror, field)
+            yield name, field, place.offset, place.size, _kind(type_)
+
+
+def _kind(type_: Any) -> str:
+    return {c_int32: "i", c_uint64: "u", c_float: "f", Matrix: "m"}.get(type_, "p")

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8
-from langchain_qwen.errors import UnsupportedModelError
+from langchain_qwen.errors import IncompleteCheckpointError, UnsupportedModelError
 
 # Rows are converted to float32 and packed this many at a time, so that a large matrix needs no large copy.
 CHUNK_ROWS = 1024
 
-
 DEFAULT_GROUP = 64
+MAX_GROUP = 1024  # model.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def packed_bytes(format_: int, group: int, rows: int, cols: int) -> int:
 
 def check_shape(rows: int, cols: int, group: int) -> None:
     """Raise for a matrix that the kernels cannot hold."""
-    if rows % 8 or cols % group or group % 32:
+    if rows < 1 or cols < 1 or group not in range(32, MAX_GROUP + 1, 32) or rows % 8 or cols % group:
         raise UnsupportedModelError(
             f"a weight matrix of {rows} x {cols} cannot be held in panels of 8 rows and groups of {group} columns; "
             "use precision='bf16' or 'fp32', or another group size"
@@ -81,11 +81,19 @@ def pack(weights: list[NDArray[Any]], format_: int, group: int, pool: ThreadPool
         format_: BF16, INT4 or INT8.
         group: Columns that share a scale; for BF16 only the granularity in which columns are shared out.
         pool: Threads to work on.
+
+    Raises:
+        UnsupportedModelError: The matrices have a shape that the kernels cannot hold.
+        IncompleteCheckpointError: They hold something that is no finite number.
     """
-    rows, cols = sum(len(w) for w in weights), weights[0].shape[1]
-    check_shape(rows, cols, group)
+    cols = weights[0].shape[1]
+    for weight in weights:  # each, since the next begins with a panel of its own
+        check_shape(len(weight), weight.shape[1], group)
+        if weight.shape[1] != cols:
+            raise IncompleteCheckpointError("matrices that are run as one have different numbers of columns")
+    rows = sum(map(len, weights))
     native = library.load()
-    function: Callable[..., None] = {
+    function: Callable[..., int] = {
         BF16: native.lq_pack_bf16,
         INT4: native.lq_pack_int4,
         INT8: native.lq_pack_int8,
@@ -94,8 +102,14 @@ def pack(weights: list[NDArray[Any]], format_: int, group: int, pool: ThreadPool
     row_bytes = data.nbytes // rows
 
     def pack_rows(part: NDArray[Any], first: int) -> None:
-        values = np.ascontiguousarray(as_float32(part))
-        function(values.ctypes.data, len(values), cols, group, data.ctypes.data + first * row_bytes)
+        values = np.require(as_float32(part), np.float32, ["C", "A"])
+        result = function(values.ctypes.data, len(values), cols, group, data.ctypes.data + first * row_bytes)
+        if result == library.NOT_FINITE:
+            raise IncompleteCheckpointError(
+                "the weights hold infinity, NaN or numbers beyond what can be held; copy or download the checkpoint "
+                "again"
+            )
+        assert result == library.PACKED, result
 
     jobs = []
     first = 0

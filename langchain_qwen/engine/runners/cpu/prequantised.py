@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langchain_qwen.checkpoints.quantisation import Quantisation
+from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine.runners.cpu.library import INT4, INT8
 from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Codes, Form, Packed, pack, pack_codes
 from langchain_qwen.engine.runners.cpu.source import Matrix, Source
@@ -63,11 +64,20 @@ class Prequantised:
         self._scheme = quantisation
         self._format = INT4 if quantisation.bits == 4 else INT8
 
+    def shape(self, layer: str) -> tuple[int, int]:
+        """Rows and columns of a layer, as the checkpoint has it."""
+        if not self._is_quantised(layer):
+            rows, cols = self._source.floats(f"{layer}.weight").shape
+            return rows, cols
+        words, width = self._source.words(f"{layer}.qweight").shape
+        per_word = 32 // self._scheme.bits
+        return (width * per_word, words) if self._scheme.method == "awq" else (width, words * per_word)
+
     def form(self, matrix: Matrix) -> Form:
         """How a matrix will be held."""
         rows, cols = 0, 0
         for name in matrix.layers:
-            part_rows, cols = self._shape(name)
+            part_rows, cols = self.shape(name)
             rows += part_rows
         if self._is_exact(matrix):
             return Form(self._format, self._held_group(cols), rows, cols)
@@ -130,19 +140,11 @@ class Prequantised:
     def _floats(self, name: str) -> NDArray[Any]:
         """The weights of a layer, quantised or not, columns in their own order."""
         if not self._is_quantised(name):
-            return self._source[f"{name}.weight"]
+            return self._source.floats(f"{name}.weight")
         values, order = self._read(name).weights(), self._order(name)
         if order is not None:
             values = values[:, np.argsort(order)]
         return values
-
-    def _shape(self, name: str) -> tuple[int, int]:
-        if not self._is_quantised(name):
-            rows, cols = self._source[f"{name}.weight"].shape
-            return rows, cols
-        words, width = self._source[f"{name}.qweight"].shape
-        per_word = 32 // self._scheme.bits
-        return (width * per_word, words) if self._scheme.method == "awq" else (width, words * per_word)
 
     def _group(self, cols: int) -> int:
         return cols if self._scheme.group_size == -1 else self._scheme.group_size
@@ -162,23 +164,29 @@ class Prequantised:
         if f"{name}.g_idx" not in self._source:
             return None
         groups = self._source[f"{name}.g_idx"]
+        cols = self.shape(name)[1]
+        if groups.dtype != np.int32 or groups.shape != (cols,):
+            raise IncompleteCheckpointError(f"{name}.g_idx does not say the group of each of its {cols} columns")
         order = np.argsort(groups, kind="stable").astype(np.int32)
-        group = self._group(len(groups))
+        group = self._group(cols)
         if not np.array_equal(groups[order], np.arange(len(groups)) // group):
             raise UnsupportedModelError(f"{name}.g_idx does not put {group} columns into each group")
         return None if np.array_equal(order, np.arange(len(order))) else order
 
     def _read(self, name: str) -> _Linear:
         scheme, source = self._scheme, self._source
-        words, zero_words = (source[f"{name}.{x}"].view(np.uint32) for x in ("qweight", "qzeros"))
-        scale = source.vector(f"{name}.scales")
-        rows, cols = self._shape(name)
+        words, zero_words = (source.words(f"{name}.{x}") for x in ("qweight", "qzeros"))
+        scale = as_float32(source.floats(f"{name}.scales"))
+        rows, cols = self.shape(name)
+        self._held_group(cols)  # whole groups
         groups = cols // self._group(cols)
         per_word = 32 // scheme.bits
-        if scale.shape != (groups, rows) or zero_words.shape != (groups, rows // per_word):
+        if scale.shape != (groups, rows) or zero_words.shape != (groups, rows // per_word) or rows % per_word:
             raise IncompleteCheckpointError(
                 f"{name} has scales or zeros of another shape than its {rows} x {cols} weights"
             )
+        if not np.isfinite(scale).all():
+            raise IncompleteCheckpointError(f"{name} has scales that are no finite numbers: the checkpoint is damaged")
         if (
             f"{name}.bias" in source
             and not name.endswith(("q_proj", "k_proj", "v_proj"))

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from langchain_qwen.checkpoints.limits import head_dim
+from langchain_qwen.checkpoints.rope import read_rope
 from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.packing import Packed
+from langchain_qwen.engine.runners.cpu.rope import frequencies
 from langchain_qwen.engine.runners.cpu.weights import ModelWeights
 from langchain_qwen.engine.runners.protocol import Chunk
-from langchain_qwen.errors import EngineClosedError, EngineError, OutOfMemoryError
+from langchain_qwen.errors import EngineClosedError, EngineError, OutOfMemoryError, UnsupportedModelError
 
 PANEL_ROWS = 8  # model.h
 
@@ -40,19 +43,18 @@ class CpuRunner:
         self._weights = weights  # keeps the memory that the structs point to
         self._heads: int = config["num_attention_heads"]
         self._kv_heads: int = config["num_key_value_heads"]
-        self._head_dim: int = config.get("head_dim") or config["hidden_size"] // self._heads
+        self._head_dim: int = head_dim(config)
         self._hidden: int = config["hidden_size"]
         self._num_layers = len(weights.layers)
-        self._window: int = config["max_position_embeddings"]
+        rope = read_rope(config, "the model")
+        self._window = rope.window
+        self._frequencies, self._rope_scale = frequencies(rope, self._head_dim)
         self._num_threads = num_threads
         self._max_step_tokens = max_step_tokens
         self._portable = portable
         self._library = library.load()
         self._handle: int | None = None
         self._logits = np.empty((0, self.vocab_size), np.float32)
-        theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
-        exponents = np.arange(0, self._head_dim, 2, dtype=np.float32) / np.float32(self._head_dim)
-        self._frequencies = (1.0 / np.power(np.float32(theta), exponents)).astype(np.float32)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -63,15 +65,22 @@ class CpuRunner:
         """Reserve KV memory; the system hands out its pages when they are first written."""
         size = self._num_layers * num_blocks * self._kv_heads * BLOCK_SIZE * self._head_dim * 2
         self._keys, self._values = mmap.mmap(-1, size), mmap.mmap(-1, size)
-        kv = library.KV(num_blocks, _address(self._keys), _address(self._values))
+        kv = library.KV(num_blocks, size, _address(self._keys), _address(self._values))
+        self._num_blocks, self._max_length = num_blocks, min(self._window, num_blocks * BLOCK_SIZE)
+        refused = ctypes.c_char_p()
         handle = self._library.lq_runner_new(
             ctypes.byref(self._model()),
             ctypes.byref(kv),
             self._num_threads,
             self._max_step_tokens,
-            min(self._window, num_blocks * BLOCK_SIZE),
+            self._max_length,
             int(self._portable),
+            ctypes.byref(refused),
         )
+        if refused.value is not None:
+            raise UnsupportedModelError(
+                f"the native engine is not made for this model: {refused.value.decode()} is not what it takes"
+            )
         if handle is None:
             raise OutOfMemoryError("the native engine could not get its buffers or threads; free some memory")
         self._handle = handle
@@ -94,9 +103,12 @@ class CpuRunner:
         wanted = np.concatenate(
             [np.arange(end - chunk.num_logits, end) for chunk, end in zip(chunks, ends, strict=True)]
         ).astype(np.int32)
-        hidden = as_float32(self._weights.embedding[tokens])
+        self._check(chunks, tokens, blocks)
+        hidden = np.require(as_float32(self._weights.embedding[tokens]), np.float32, ["C", "A"])
         angles = position[:, None].astype(np.float32) * self._frequencies
         cosine, sine = np.cos(angles), np.sin(angles)
+        if self._rope_scale != 1:
+            cosine, sine = cosine * np.float32(self._rope_scale), sine * np.float32(self._rope_scale)
         logits = self._logits_rows(len(wanted))
         panels = self._head_panels(chunks)
         if panels is not None:
@@ -118,6 +130,20 @@ class CpuRunner:
         self._library.lq_runner_step(self._handle, ctypes.byref(step))
         return logits
 
+    def _check(self, chunks: Sequence[Chunk], tokens: Sequence[int], blocks: NDArray[np.int32]) -> None:
+        """Raise for what lies outside of the memory that the native code goes to."""
+        if min(tokens) < 0 or max(tokens) >= self.vocab_size:
+            outside = next(token for token in tokens if not 0 <= token < self.vocab_size)
+            raise EngineError(f"the token {outside} is none of the model's {self.vocab_size}")
+        if blocks.min() < 0 or blocks.max() >= self._num_blocks:
+            raise EngineError(f"a block outside of the {self._num_blocks} of the KV memory")
+        for chunk in chunks:
+            end = chunk.start + len(chunk.tokens)
+            if chunk.start < 0 or end > min(self._max_length, len(chunk.blocks) * BLOCK_SIZE):
+                raise EngineError(f"tokens up to the position {end} are more than their blocks or the window hold")
+            if not 0 <= chunk.num_logits <= len(chunk.tokens):
+                raise EngineError(f"logits of {chunk.num_logits} tokens of a chunk of {len(chunk.tokens)}")
+
     def _head_panels(self, chunks: Sequence[Chunk]) -> NDArray[np.int32] | None:
         """The panels of the head that hold all tokens that may come next; None where one request may take any."""
         limits = [chunk.allowed for chunk in chunks if chunk.num_logits]
@@ -125,7 +151,7 @@ class CpuRunner:
         if not few or len(few) < len(limits):
             return None
         ids = np.concatenate(few)  # a tokenizer may know more tokens than the head has rows
-        return np.unique(ids[ids < self.vocab_size] // PANEL_ROWS).astype(np.int32)
+        return np.unique(ids[(ids >= 0) & (ids < self.vocab_size)] // PANEL_ROWS).astype(np.int32)
 
     def _logits_rows(self, count: int) -> NDArray[np.float32]:
         """Memory for this many rows, used again by the next step: fresh pages cost more than writing them."""
@@ -137,6 +163,8 @@ class CpuRunner:
         """The matrix products of a step of `tokens` tokens and nothing else; a benchmark times it."""
         if self._handle is None:
             raise EngineClosedError("the runner has been closed")
+        if not 1 <= tokens <= self._max_step_tokens:
+            raise EngineError(f"a step of {tokens} tokens; the buffers hold {self._max_step_tokens}")
         step = library.Step(tokens=tokens, logits=self._logits_rows(tokens).ctypes.data)
         self._library.lq_runner_products(self._handle, ctypes.byref(step))
 
@@ -200,6 +228,7 @@ def _matrix(packed: Packed, bias: NDArray[np.float32] | None = None) -> library.
         packed.group,
         packed.rows,
         packed.cols,
+        packed.data.nbytes,
         packed.data.ctypes.data,
         None if bias is None else bias.ctypes.data,
         None if packed.order is None else packed.order.ctypes.data,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from langchain_qwen.checkpoints.folder import weight_files
+from langchain_qwen.checkpoints.limits import head_dim
 from langchain_qwen.checkpoints.safetensors_file import MappedFile, as_float32, inspect
-from langchain_qwen.errors import IncompleteCheckpointError
+from langchain_qwen.errors import IncompleteCheckpointError, UnsupportedModelError
+
+FLOATS = (np.uint16, np.float16, np.float32)  # bf16 comes as uint16
+CHECKED_AT_ONCE = 1 << 24  # numbers
 
 
 class Source:
@@ -24,7 +29,7 @@ class Source:
     def __init__(self, folder: Path):
         self._folder = folder
         self._files: dict[str, Path] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in weight_files(folder):
             self._files.update(dict.fromkeys(inspect(path).names, path))
 
     def __contains__(self, name: str) -> bool:
@@ -36,9 +41,49 @@ class Source:
             raise IncompleteCheckpointError(f"{self._folder} lacks the tensor {name}; copy or download it again")
         return MappedFile(self._files[name])[name]
 
-    def vector(self, name: str) -> NDArray[np.float32]:
-        """A small tensor as float32."""
-        return as_float32(self[name])
+    def floats(self, name: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
+        """A tensor in floating point; bf16 as uint16.
+
+        Args:
+            name: Its name.
+            shape: What its shape has to be; None is any matrix.
+
+        Raises:
+            IncompleteCheckpointError: It is not there, of another shape, or not in floating point.
+        """
+        tensor = self[name]
+        if tensor.dtype not in FLOATS:
+            raise self._damaged(name, f"holds {tensor.dtype}, and should hold bf16, fp16 or fp32")
+        if tensor.ndim != (2 if shape is None else len(shape)) or (shape is not None and tensor.shape != shape):
+            raise self._damaged(name, f"has the shape {tensor.shape}, and should have {shape or 'rows and columns'}")
+        return tensor
+
+    def words(self, name: str) -> NDArray[np.uint32]:
+        """A matrix of 32-bit words, in which codes are packed; raises as `floats`."""
+        tensor = self[name]
+        if tensor.dtype != np.int32 or tensor.ndim != 2:
+            raise self._damaged(name, f"is {tensor.dtype} of the shape {tensor.shape}, and should be a matrix of int32")
+        return tensor.view(np.uint32)
+
+    def vector(self, name: str, size: int) -> NDArray[np.float32]:
+        """A small tensor as float32, in memory of its own; raises as `floats`, and for what is not finite."""
+        values = np.array(as_float32(self.floats(name, (size,))), np.float32)
+        if not np.isfinite(values).all():
+            raise self._damaged(name, "holds infinity or NaN")
+        return values
+
+    def check_finite(self, name: str) -> None:
+        """Raise IncompleteCheckpointError for a matrix in floating point that holds infinity or NaN."""
+        tensor = self.floats(name)
+        rows = max(1, CHECKED_AT_ONCE // max(1, tensor.shape[1]))
+        for start in range(0, len(tensor), rows):
+            if not np.isfinite(as_float32(tensor[start : start + rows])).all():
+                raise self._damaged(name, "holds infinity or NaN")
+
+    def _damaged(self, name: str, what: str) -> IncompleteCheckpointError:
+        return IncompleteCheckpointError(
+            f"the tensor {name} in {self._folder} {what}; copy or download the checkpoint again"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +120,42 @@ def matrices(source: Source, num_layers: int) -> Iterator[Matrix]:
     yield Matrix("head", ("lm_head" if own_head else "model.embed_tokens",))
 
 
-def check_shapes(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, int]]) -> None:
-    """Raise unless the matrices have the shapes that a config.json states: the native code goes by it."""
-    hidden, ffn, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
-    head_dim = config.get("head_dim") or hidden // heads
-    attended = heads * head_dim
+def check_shapes(config: Mapping[str, Any], wanted: Iterable[Matrix], shape: Callable[[str], tuple[int, int]]) -> None:
+    """Raise unless each layer has the shape that a config.json states: the native code goes by it.
+
+    Args:
+        config: A config.json whose numbers have been checked.
+        wanted: The matrices.
+        shape: Rows and columns of a layer, by its name in the checkpoint.
+
+    Raises:
+        IncompleteCheckpointError: A layer has another shape.
+        UnsupportedModelError: The heads have a size that the kernels are not made for.
+    """
+    hidden, ffn, size = config["hidden_size"], config["intermediate_size"], head_dim(config)
+    attended, kv = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
+    if size % 16:
+        raise UnsupportedModelError(
+            f"the model has attention heads of {size} numbers, and the CPU engine takes multiples of 16; use "
+            "precision='fp32', which runs through transformers"
+        )
     expected = {
-        "qkv": (attended + 2 * config["num_key_value_heads"] * head_dim, hidden),
-        "out": (hidden, attended),
-        "gate_up": (2 * ffn, hidden),
-        "down": (hidden, ffn),
-        "head": (config["vocab_size"], hidden),
+        "q_proj": (attended, hidden),
+        "k_proj": (kv, hidden),
+        "v_proj": (kv, hidden),
+        "o_proj": (hidden, attended),
+        "gate_proj": (ffn, hidden),
+        "up_proj": (ffn, hidden),
+        "down_proj": (hidden, ffn),
+        "lm_head": (config["vocab_size"], hidden),
+        "embed_tokens": (config["vocab_size"], hidden),
     }
-    for name, shape in shapes.items():
-        stated = expected[name.rpartition(".")[2]]
-        if shape != stated:
-            raise IncompleteCheckpointError(
-                f"the weights {name} are {shape[0]} x {shape[1]}, and {stated[0]} x {stated[1]} by config.json; "
-                "copy or download the checkpoint again"
-            )
+    for matrix in wanted:
+        for layer in matrix.layers:
+            stated = expected[layer.rpartition(".")[2]]
+            found = shape(layer)
+            if found != stated:
+                raise IncompleteCheckpointError(
+                    f"the weights {layer} are {found[0]} x {found[1]}, and {stated[0]} x {stated[1]} by config.json; "
+                    "copy or download the checkpoint again"
+                )

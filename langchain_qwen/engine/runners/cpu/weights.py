@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from langchain_qwen.checkpoints.folder import check_config
+from langchain_qwen.checkpoints.limits import head_dim
 from langchain_qwen.checkpoints.quantisation import Quantisation
 from langchain_qwen.checkpoints.safetensors_file import MappedFile, write_bytes
 from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8
-from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Form, Packed, pack
+from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Form, Packed, check_shape, pack
 from langchain_qwen.engine.runners.cpu.prequantised import Prequantised
 from langchain_qwen.engine.runners.cpu.source import Matrix, Source, check_shapes, matrices
 from langchain_qwen.errors import IncompleteCheckpointError
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 FORMATS = {"bf16": BF16, "int8": INT8, "int4": INT4}
 # Raise it whenever the packed form or the way of rounding changes: older files are then made anew.
 LAYOUT_VERSION = 1
+EMBEDDING = "model.embed_tokens.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,12 @@ class Maker(Protocol):
         """What it does, for the progress bar."""
         ...
 
+    def shape(self, layer: str) -> tuple[int, int]:
+        """Rows and columns of a layer, as the checkpoint has it."""
+        ...
+
     def form(self, matrix: Matrix) -> Form:
-        """How a matrix will be held."""
+        """How a matrix will be held, once the shapes of its layers are known to be right."""
         ...
 
     def order(self, matrix: Matrix) -> NDArray[np.int32] | None:
@@ -98,9 +105,14 @@ class Rounding:
         self._format = format_
         self._group = group
 
+    def shape(self, layer: str) -> tuple[int, int]:
+        """See `Maker.shape`."""
+        rows, cols = self._source.floats(f"{layer}.weight").shape
+        return rows, cols
+
     def form(self, matrix: Matrix) -> Form:
         """See `Maker.form`."""
-        shapes = [self._source[name].shape for name in matrix.weights]
+        shapes = [self.shape(layer) for layer in matrix.layers]
         return Form(self._format, self._group, sum(rows for rows, _ in shapes), shapes[0][1])
 
     def order(self, matrix: Matrix) -> None:
@@ -108,7 +120,7 @@ class Rounding:
 
     def pack(self, matrix: Matrix, pool: ThreadPoolExecutor) -> Packed:
         """See `Maker.pack`."""
-        return pack([self._source[name] for name in matrix.weights], self._format, self._group, pool)
+        return pack([self._source.floats(name) for name in matrix.weights], self._format, self._group, pool)
 
 
 def load_weights(
@@ -133,7 +145,13 @@ def load_weights(
         num_threads: Threads for packing.
         group: Columns that share a scale.
         quantisation: How a checkpoint that is quantised already is stored; its groups are kept.
+
+    Raises:
+        IncompleteCheckpointError: A tensor is missing, of another shape or type than config.json states, or holds what
+            is no finite number.
+        UnsupportedModelError: The kernels are not made for these sizes.
     """
+    check_config(config, str(folder))
     source = Source(folder)
     wanted = list(matrices(source, config["num_hidden_layers"]))
     if quantisation is None:
@@ -142,22 +160,26 @@ def load_weights(
     else:
         maker = Prequantised(source, quantisation)
         kind = quantisation.method
+    check_shapes(config, wanted, maker.shape)
     forms = {matrix.name: maker.form(matrix) for matrix in wanted}
-    check_shapes(config, {name: (form.rows, form.cols) for name, form in forms.items()})
+    for form in forms.values():
+        check_shape(form.rows, form.cols, form.group)
     if precision == "bf16":  # only interleaved, which is quicker than reading a second file
-        return _assemble(source, config, _pack_all(maker, wanted, num_threads))
+        return _assemble(source, config, _pack_all(source, maker, wanted, num_threads))
     cache = cache_folder / "packed" / f"{fingerprint}-{kind}-v{LAYOUT_VERSION}.safetensors"
     packed = _read_cache(cache, forms)
     if packed is None:
-        packed = _pack_all(maker, wanted, num_threads)
+        packed = _pack_all(source, maker, wanted, num_threads)
         if _write_cache(cache, packed):
             packed = None  # never two copies in memory
-            packed = _read_cache(cache, forms) or _pack_all(maker, wanted, num_threads)
+            packed = _read_cache(cache, forms) or _pack_all(source, maker, wanted, num_threads)
     orders = {matrix.name: maker.order(matrix) for matrix in wanted}
     return _assemble(source, config, {name: replace(p, order=orders[name]) for name, p in packed.items()})
 
 
-def _pack_all(maker: Maker, wanted: list[Matrix], num_threads: int) -> dict[str, Packed]:
+def _pack_all(source: Source, maker: Maker, wanted: list[Matrix], num_threads: int) -> dict[str, Packed]:
+    if EMBEDDING not in {name for matrix in wanted for name in matrix.weights}:  # looked at while packed
+        source.check_finite(EMBEDDING)
     packed = {}
     total = sum(form.rows * form.cols for form in map(maker.form, wanted))
     with ThreadPoolExecutor(num_threads) as pool, Progress(transient=True) as progress:
@@ -208,24 +230,27 @@ def _read_cache(path: Path, forms: Mapping[str, Form]) -> dict[str, Packed] | No
 
 
 def _assemble(source: Source, config: Mapping[str, Any], packed: Mapping[str, Packed]) -> ModelWeights:
+    hidden, size = config["hidden_size"], head_dim(config)
+    widths = {"q": config["num_attention_heads"] * size, **dict.fromkeys("kv", config["num_key_value_heads"] * size)}
     layers = []
     for i in range(config["num_hidden_layers"]):
         name = f"model.layers.{i}."
+        biases = [source.vector(f"{name}self_attn.{x}_proj.bias", width) for x, width in widths.items()]
         layers.append(
             LayerWeights(
                 qkv=packed[f"{i}.qkv"],
-                qkv_bias=np.concatenate([source.vector(f"{name}self_attn.{x}_proj.bias") for x in "qkv"]),
+                qkv_bias=np.concatenate(biases),
                 out=packed[f"{i}.out"],
                 gate_up=packed[f"{i}.gate_up"],
                 down=packed[f"{i}.down"],
-                attention_norm=source.vector(name + "input_layernorm.weight"),
-                ffn_norm=source.vector(name + "post_attention_layernorm.weight"),
+                attention_norm=source.vector(name + "input_layernorm.weight", hidden),
+                ffn_norm=source.vector(name + "post_attention_layernorm.weight", hidden),
             )
         )
     return ModelWeights(
         config=config,
         layers=layers,
-        final_norm=source.vector("model.norm.weight"),
+        final_norm=source.vector("model.norm.weight", hidden),
         head=packed["head"],
-        embedding=source["model.embed_tokens.weight"],
+        embedding=source.floats(EMBEDDING, (config["vocab_size"], hidden)),
     )

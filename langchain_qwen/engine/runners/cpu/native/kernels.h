@@ -12,7 +12,7 @@ enum { LQ_TILE = 4 };  // tokens that share each unpacking of a panel
 //   int8:  codes16 [cols/4][2][width] pairs of int16, columns 0 and 2 of a four, then 1 and 3; scale and sum as above.
 //          14 bits cost these kernels no more than 8 do, and leave the rounding of the weights the only loss.
 //   bf16:  values  [cols][width] float
-enum { LQ_LARGEST_INT16 = 8191 };  // a group of 1,024 products still fits int32
+enum { LQ_LARGEST_INT16 = 8191 };  // a group of 1,024 products still fits int32 (LQ_MAX_GROUP)
 
 typedef struct {
     int8_t *codes;

@@ -79,11 +79,11 @@ static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m,
                 to[width] = (int32_t)(uint32_t)(c8 >> 32);
             }
         }
-        int32_t lanes[8], sum = 0;
+        uint32_t lanes[8], sum = 0;  // unsigned: what is no number has the code -2^31, eight of which overflow
         _mm256_storeu_si256((__m256i *)lanes, sum8);
         for (int i = 0; i < 8; i++) sum += lanes[i];
         scales[g * width + lane] = scale;
-        sums[g * width + lane] = scale * (float)sum;
+        sums[g * width + lane] = scale * (float)(int32_t)sum;
     }
 }
 

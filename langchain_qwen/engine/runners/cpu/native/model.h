@@ -1,4 +1,5 @@
-// The data that Python hands over: weights, KV memory and one step. Python mirrors these structs with ctypes.
+// The data that Python hands over: weights, KV memory and one step. Python mirrors these structs with ctypes; layout.c
+// describes them, so that it can compare.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -14,6 +15,7 @@ enum lq_format { LQ_BF16 = 0, LQ_INT4 = 1, LQ_INT8 = 2 };
 
 typedef struct {
     int32_t format, group, rows, cols;
+    uint64_t bytes;  // of `data`
     const uint8_t *data;
     const float *bias;     // [rows], or NULL
     const int32_t *order;  // [cols] which input each column takes; NULL for the order that they come in
@@ -39,6 +41,7 @@ enum { LQ_BLOCK = 16 };
 
 typedef struct {
     int32_t num_blocks;
+    uint64_t bytes;           // of each of the two
     uint16_t *keys, *values;  // layer after layer
 } lq_kv;
 
@@ -56,3 +59,22 @@ typedef struct {
     int32_t num_panels;
     const int32_t *panels;        // [num_panels] the only panels of the head to multiply; NULL for all
 } lq_step;
+
+// What a model may measure. Within these limits no number of a step overflows an int.
+enum {
+    LQ_MAX_LAYERS = 1024,
+    LQ_MAX_HIDDEN = 1 << 16,
+    LQ_MAX_HEADS = 1024,
+    LQ_MAX_HEAD_DIM = 1024,
+    LQ_MAX_ATTENDED = 1 << 17,  // heads * head_dim
+    LQ_MAX_FFN = 1 << 19,
+    LQ_MAX_VOCAB = 1 << 21,
+    LQ_MAX_GROUP = 1024,  // a group of 1,024 products still fits int32
+    LQ_MAX_BLOCKS = 1 << 28,
+    LQ_MAX_LENGTH = 1 << 24,
+    LQ_MAX_STEP = 1 << 12,
+    LQ_MAX_THREADS = 1024,
+};
+
+// What is wrong with a model, its KV memory or the settings of a runner; NULL when all is as the kernels need it.
+const char *lq_check(const lq_model *model, const lq_kv *kv, int num_threads, int max_tokens, int max_length);

@@ -14,7 +14,19 @@
 #define CLONES
 #endif
 
-enum { MAX_GROUP = 1024, LANES = 8 };
+enum { LANES = 8 };
+
+// What the packers return. Not finite: a weight, or the scale that fp16 would have to hold.
+enum { PACKED = 0, NOT_FINITE = 1, NO_SUCH_SHAPE = 2 };
+
+static int is_finite(float x) {  // x - x is NaN else, and 0 for what is finite; no branch, so that it costs nothing
+    return x - x == 0;
+}
+
+static int has_shape(int rows, int cols, int group) {
+    return rows > 0 && rows % 8 == 0 && group >= 32 && group <= LQ_MAX_GROUP && group % 32 == 0 && cols > 0 &&
+           cols % group == 0;
+}
 
 static float lanes_sum(const float *lanes) {
     float sum = 0;
@@ -56,17 +68,20 @@ static void round_codes(const float *w, int n, float inverse, float offset, floa
 }
 
 // The 4-bit fit with the smallest squared error among ranges shrunk a little at both ends, each refitted by least
-// squares: outliers are cut where the rest gains more.
-CLONES static void fit_int4(const float *w, int n, float *best_codes, float *best_scale, float *best_offset) {
-    float low = w[0], high = w[0], codes[MAX_GROUP];
-    for (int i = 1; i < n; i++) {
+// squares: outliers are cut where the rest gains more. Returns 0 where there is none.
+CLONES static int fit_int4(const float *w, int n, float *best_codes, float *best_scale, float *best_offset) {
+    float low = w[0], high = w[0], codes[LQ_MAX_GROUP];
+    int all_finite = 1;
+    for (int i = 0; i < n; i++) {
         low = w[i] < low ? w[i] : low;
         high = w[i] > high ? w[i] : high;
+        all_finite &= is_finite(w[i]);
     }
+    if (!all_finite) return 0;
     *best_scale = 0;
     *best_offset = lq_half_to_float(lq_float_to_half(-low));
     memset(best_codes, 0, sizeof(float) * (size_t)n);
-    if (!(high > low)) return;
+    if (!(high > low)) return is_finite(*best_offset);
     float best = INFINITY;
     for (int step = 0; step < 12; step++) {
         const float steps = 14.4f + 0.2f * (float)step;  // 15 steps would span the range exactly
@@ -83,6 +98,8 @@ CLONES static void fit_int4(const float *w, int n, float *best_codes, float *bes
             if (!(scale > 0)) break;
         }
     }
+    // Where the range is too small for fp16, or for arithmetic, the smallest weight stands for all.
+    return is_finite(*best_offset) && (is_finite(best) || high - low < 0x1p-24f);
 }
 
 static void put_scales(uint8_t *block_end, int row, float scale, float scale_zero) {
@@ -93,13 +110,14 @@ static void put_scales(uint8_t *block_end, int row, float scale, float scale_zer
 
 // Each packs some rows, a multiple of 8, of a matrix: `weights` is [rows][cols], `packed` where their first panel goes.
 
-EXPORT void lq_pack_int4(const float *weights, int rows, int cols, int group, uint8_t *packed) {
+EXPORT int lq_pack_int4(const float *weights, int rows, int cols, int group, uint8_t *packed) {
+    if (!has_shape(rows, cols, group)) return NO_SUCH_SHAPE;
     const int groups = cols / group;
     const size_t block_bytes = (size_t)group * 4 + 32;
-    float codes[MAX_GROUP], scale, offset;
+    float codes[LQ_MAX_GROUP], scale, offset;
     for (int row = 0; row < rows; row++) {
         for (int g = 0; g < groups; g++, weights += group) {
-            fit_int4(weights, group, codes, &scale, &offset);
+            if (!fit_int4(weights, group, codes, &scale, &offset)) return NOT_FINITE;
             uint8_t *block = packed + ((size_t)(row / 8) * groups + g) * block_bytes;
             for (int k = 0; k < group; k += 8)
                 for (int i = 0; i < 4; i++)
@@ -107,17 +125,24 @@ EXPORT void lq_pack_int4(const float *weights, int rows, int cols, int group, ui
             put_scales(block + (size_t)group * 4, row % 8, scale, offset);
         }
     }
+    return PACKED;
 }
 
 // Symmetric: the zero is zero.
-EXPORT void lq_pack_int8(const float *weights, int rows, int cols, int group, uint8_t *packed) {
+EXPORT int lq_pack_int8(const float *weights, int rows, int cols, int group, uint8_t *packed) {
+    if (!has_shape(rows, cols, group)) return NO_SUCH_SHAPE;
     const int groups = cols / group;
     const size_t block_bytes = (size_t)group * 8 + 32;
     for (int row = 0; row < rows; row++) {
         for (int g = 0; g < groups; g++, weights += group) {
             float largest = 0;
-            for (int k = 0; k < group; k++) largest = fmaxf(largest, fabsf(weights[k]));
+            int all_finite = 1;
+            for (int k = 0; k < group; k++) {
+                largest = fmaxf(largest, fabsf(weights[k]));
+                all_finite &= is_finite(weights[k]);
+            }
             const float scale = lq_half_to_float(lq_float_to_half(largest / 127)), inverse = scale > 0 ? 1 / scale : 0;
+            if (!all_finite || !is_finite(scale)) return NOT_FINITE;
             uint8_t *block = packed + ((size_t)(row / 8) * groups + g) * block_bytes;
             for (int k = 0; k < group; k++) {
                 const float code = rintf(weights[k] * inverse);
@@ -126,15 +151,19 @@ EXPORT void lq_pack_int8(const float *weights, int rows, int cols, int group, ui
             put_scales(block + (size_t)group * 8, row % 8, scale, 0);
         }
     }
+    return PACKED;
 }
 
-EXPORT void lq_pack_bf16(const float *weights, int rows, int cols, int group, uint8_t *packed) {
-    (void)group;
+EXPORT int lq_pack_bf16(const float *weights, int rows, int cols, int group, uint8_t *packed) {
+    if (!has_shape(rows, cols, group)) return NO_SUCH_SHAPE;
+    int all_finite = 1;
     for (int row = 0; row < rows; row++)
         for (int k = 0; k < cols; k++, weights++) {
             uint32_t bits;
             memcpy(&bits, weights, 4);
             const uint16_t rounded = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+            all_finite &= (rounded & 0x7f80) != 0x7f80;
             memcpy(packed + (((size_t)(row / 8) * cols + k) * 8 + row % 8) * 2, &rounded, 2);
         }
+    return all_finite ? PACKED : NOT_FINITE;
 }

@@ -17,7 +17,6 @@ typedef struct {
     lq_acts acts;
     float *normed, *ordered, *qkv, *attended, *gate_up, *product;  // [max_tokens][...]
     float *scores;                                                 // [num_threads][heads per KV head][max_length]
-    void *memory;
     lq_step step;
 } lq_runner;
 
@@ -79,9 +78,11 @@ static void rotate_and_store(lq_runner *r, lq_threads *threads, int layer) {
             float *key = row + (size_t)(heads + h) * d, *value = row + (size_t)(heads + kv_heads + h) * d;
             const size_t offset = layer_offset + (block * kv_heads + h) * LQ_BLOCK * d;
             rotate(key, cosine, sine, d, 1);
-            uint16_t halves[256];
-            r->kernels->to_half(key, d, halves);
-            for (int i = 0; i < d; i++) r->kv.keys[offset + (size_t)i * LQ_BLOCK + slot] = halves[i];
+            for (int begin = 0; begin < d; begin += 16) {  // head_dim is a multiple of 16
+                uint16_t halves[16];
+                r->kernels->to_half(key + begin, 16, halves);
+                for (int i = 0; i < 16; i++) r->kv.keys[offset + (size_t)(begin + i) * LQ_BLOCK + slot] = halves[i];
+            }
             r->kernels->to_half(value, d, r->kv.values + offset + (size_t)slot * d);
         }
     }
@@ -179,56 +180,52 @@ static void run_products(void *context, lq_threads *threads, int thread) {
     multiply(r, threads, &r->model.head, r->step.tokens, r->step.logits);
 }
 
-// One block of memory for all buffers of a step, so that a step allocates nothing.
+// Memory for a * b * c floats; NULL when there is none, or the product is no size.
+static void *buffer(size_t a, size_t b, size_t c) {
+    void *memory;
+    size_t size;
+    if (__builtin_mul_overflow(a, b, &size) || __builtin_mul_overflow(size, c, &size) ||
+        __builtin_mul_overflow(size, sizeof(float), &size))
+        return NULL;
+    return posix_memalign(&memory, 64, size) ? NULL : memory;
+}
+
+// All buffers of a step, so that a step allocates nothing. Each is as long as it has to be and no longer, so that the
+// sanitizers find what goes beyond it.
 static int allocate(lq_runner *r) {
     const lq_model *m = &r->model;
-    const size_t tokens = (size_t)r->max_tokens;
+    const size_t tokens = (size_t)r->max_tokens, attended = (size_t)m->heads * (size_t)m->head_dim;
     const size_t widest = (size_t)at_least(m->ffn, at_least(m->hidden, m->heads * m->head_dim));
-    const size_t sizes[] = {
-        tokens * m->hidden * 4,                                        // normed
-        tokens * (m->heads + 2 * m->kv_heads) * m->head_dim * 4,       // qkv
-        tokens * m->heads * m->head_dim * 4,                           // attended
-        tokens * 2 * m->ffn * 4,                                       // gate_up
-        tokens * m->hidden * 4,                                        // product
-        (size_t)r->num_threads * (m->heads / m->kv_heads) * r->max_length * 4,  // scores
-        tokens * widest * 4,                                           // ordered
-        tokens * widest * 4,                                           // acts: float values, or codes
-        tokens * (widest / 32) * 4,                                    // acts: scale
-        tokens * (widest / 32) * 4,                                    // acts: sum
-    };
-    enum { COUNT = sizeof sizes / sizeof *sizes };
-    size_t total = 0, offset[COUNT];
-    for (int i = 0; i < COUNT; i++) {
-        offset[i] = total;
-        total += (sizes[i] + 63) / 64 * 64;
-    }
-    char *memory = r->memory = aligned_alloc(64, total);
-    if (!memory) return 0;
-    r->normed = (float *)(memory + offset[0]);
-    r->qkv = (float *)(memory + offset[1]);
-    r->attended = (float *)(memory + offset[2]);
-    r->gate_up = (float *)(memory + offset[3]);
-    r->product = (float *)(memory + offset[4]);
-    r->scores = (float *)(memory + offset[5]);
-    r->ordered = (float *)(memory + offset[6]);
-    r->acts.values = (float *)(memory + offset[7]);
-    r->acts.codes16 = (int16_t *)(memory + offset[7]);
-    r->acts.codes = (int8_t *)(memory + offset[7]);
-    r->acts.scale = (float *)(memory + offset[8]);
-    r->acts.sum = (float *)(memory + offset[9]);
-    return 1;
+    r->normed = buffer(tokens, (size_t)m->hidden, 1);
+    r->qkv = buffer(tokens, (size_t)(m->heads + 2 * m->kv_heads), (size_t)m->head_dim);
+    r->attended = buffer(tokens, attended, 1);
+    r->gate_up = buffer(tokens, 2, (size_t)m->ffn);
+    r->product = buffer(tokens, (size_t)m->hidden, 1);
+    r->scores = buffer((size_t)r->num_threads, (size_t)(m->heads / m->kv_heads), (size_t)r->max_length);
+    r->ordered = buffer(tokens, widest, 1);
+    r->acts.values = buffer(tokens, widest, 1);  // or codes, which take no more
+    r->acts.codes16 = (int16_t *)r->acts.values;
+    r->acts.codes = (int8_t *)r->acts.values;
+    r->acts.scale = buffer(tokens, widest / 32, 1);
+    r->acts.sum = buffer(tokens, widest / 32, 1);
+    return r->normed && r->qkv && r->attended && r->gate_up && r->product && r->scores && r->ordered && r->acts.values &&
+           r->acts.scale && r->acts.sum;
 }
 
 EXPORT void lq_runner_free(lq_runner *r) {
     if (!r) return;
     lq_threads_stop(r->threads);
-    free(r->memory);
+    free(r->normed), free(r->qkv), free(r->attended), free(r->gate_up), free(r->product), free(r->scores);
+    free(r->ordered), free(r->acts.values), free(r->acts.scale), free(r->acts.sum);
     free(r);
 }
 
-// `portable` asks for the plain C kernels. NULL when memory or threads cannot be had.
+// `portable` asks for the plain C kernels. NULL when the model is none that can be run, and then `*refused` says what of
+// it is wrong; or when memory or threads cannot be had, and then it is NULL.
 EXPORT lq_runner *lq_runner_new(const lq_model *model, const lq_kv *kv, int num_threads, int max_tokens, int max_length,
-                                int portable) {
+                                int portable, const char **refused) {
+    *refused = lq_check(model, kv, num_threads, max_tokens, max_length);
+    if (*refused) return NULL;
     lq_runner *r = calloc(1, sizeof *r);
     if (!r) return NULL;
     r->kernels = portable ? &lq_kernels_portable : lq_kernels_best();
@@ -255,8 +252,5 @@ EXPORT void lq_runner_products(lq_runner *r, const lq_step *step) {
     r->step = *step;
     lq_threads_run(r->threads, run_products, r);
 }
-
-// What the caller's structs must measure: a library of another version would read beyond them.
-EXPORT size_t lq_struct_bytes(void) { return sizeof(lq_model) + sizeof(lq_layer) + sizeof(lq_kv) + sizeof(lq_step); }
 
 EXPORT const char *lq_best_kernels(void) { return lq_kernels_best()->name; }

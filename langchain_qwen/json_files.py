@@ -1,0 +1,74 @@
+"""JSON files that may be anything: read within bounds, or refused with one kind of error."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from langchain_qwen.errors import IncompleteCheckpointError
+
+# Beyond what any checkpoint has: an index of 80 layers takes 100 KB, a vocabulary with its merges 11 MB.
+MAX_BYTES = 64_000_000
+MAX_DEPTH = 32
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
+
+    Raises:
+        IncompleteCheckpointError: It is missing, no regular file, too large, or no JSON object.
+        OSError: It cannot be read.
+    """
+    try:
+        value = json.loads(_read(file), object_pairs_hook=_unique)
+        _check_depth(value)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise IncompleteCheckpointError(f"{file.parent} lacks {file.name}") from error
+    except RecursionError as error:
+        raise IncompleteCheckpointError(f"{file} is damaged: it is nested too deeply") from error
+    except ValueError as error:
+        raise IncompleteCheckpointError(f"{file} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise IncompleteCheckpointError(f"{file} is damaged: it holds no JSON object")
+    return value
+
+
+def _read(file: Path) -> str:
+    # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            content = stream.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES // 1_000_000} MB")
+    return content.decode("utf-8")
+
+
+def _check_depth(value: Any) -> None:
+    """Raise for what cannot be written or walked through again without exceeding Python's stack."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return
+    raise ValueError("it is nested too deeply")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):  # programs differ in which of the two they take
+        raise ValueError("a key is there twice")
+    return value

@@ -1,0 +1,17 @@
+// What the native library exports, for the fuzzers.
+#pragma once
+#include "model.h"
+
+typedef struct lq_runner lq_runner;
+lq_runner *lq_runner_new(const lq_model *, const lq_kv *, int num_threads, int max_tokens, int max_length, int portable,
+                         const char **refused);
+void lq_runner_step(lq_runner *, const lq_step *);
+void lq_runner_free(lq_runner *);
+int lq_pack_int4(const float *, int rows, int cols, int group, uint8_t *);
+int lq_pack_int8(const float *, int rows, int cols, int group, uint8_t *);
+int lq_pack_bf16(const float *, int rows, int cols, int group, uint8_t *);
+
+static inline uint64_t lq_packed_bytes(int format, int64_t group, int64_t rows, int64_t cols) {
+    if (format == LQ_BF16) return (uint64_t)(rows * cols * 2);
+    return (uint64_t)(rows * cols / (format == LQ_INT4 ? 2 : 1) + rows * (cols / group) * 4);
+}
