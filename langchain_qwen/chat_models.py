@@ -331,12 +331,12 @@ class ChatQwen(GenerationParameters, BaseChatModel):
 
     def _engine(self, call: _Call) -> tuple[Engine, Request]:
         """The engine, and the request cut to what its KV memory holds where no length was asked for."""
-        engine = self._shared_engine(call.checkpoint)
+        engine = self._shared_engine(call.checkpoint, call.request.deadline)
         length, window = len(call.request.prompt_ids), engine.info.context_window
         max_tokens = _room(length, call.parameters.max_tokens, window)
         return engine, replace(call.request, max_tokens=max_tokens)
 
-    def _shared_engine(self, checkpoint: Checkpoint) -> Engine:
+    def _shared_engine(self, checkpoint: Checkpoint, deadline: float | None = None) -> Engine:
         """The engine that all in this process with the same weights share, loaded if need be."""
         quantization = json.dumps(self.quantization_config, sort_keys=True)
         key = EngineKey(checkpoint.fingerprint, self.precision, quantization, self.device, self.kv_cache_bytes)
@@ -349,6 +349,8 @@ class ChatQwen(GenerationParameters, BaseChatModel):
                 kv_cache_bytes=self.kv_cache_bytes,
                 quantization_config=self.quantization_config,
             ),
+            place=checkpoint.path,
+            deadline=deadline,
         )
 
     def _answer(self, call: _Call, engine: Engine) -> Answer:

@@ -44,7 +44,7 @@ def memory_errors(checkpoint: Checkpoint, held: str, device: str) -> Iterator[No
         ) from error
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Torch raises kinds of RuntimeError, which can be told by their text on every device."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in ALLOCATION_FAILED)

@@ -54,8 +54,9 @@ def load_runner(
         return _native_runner(checkpoint, precision)
     # Imported here, since transformers takes seconds and a hundred megabytes that the CPU engine does without.
     from langchain_qwen.checkpoints.load import load_model
-    from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRunner
+    from langchain_qwen.engine.runners.transformers import ATTENTION, TransformersRunner, refuse_in_forked_child
 
+    refuse_in_forked_child()
     model, held = load_model(
         checkpoint,
         precision=precision,

@@ -16,7 +16,7 @@ Three things were looked into where the two could part:
 from __future__ import annotations
 
 import functools
-import threading
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -26,9 +26,10 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import normalizers
 
 from langchain_qwen.errors import IncompleteCheckpointError, InvalidMessagesError, UnsupportedModelError
+from langchain_qwen.forks import renewed_lock
 from langchain_qwen.prompting.vocabulary import Vocabulary, read_vocabulary
 
-_loading = threading.Lock()
+_loading = renewed_lock(sys.modules[__name__], "_loading")
 
 
 class Tokenizer:
@@ -55,7 +56,7 @@ class Tokenizer:
             )
         self._normalizer = normalizers.NFC()
         self._encoding = _encoding(file, vocabulary)
-        self._lock = threading.Lock()
+        self._lock = renewed_lock(self, "_lock")
         self._llguidance: LLTokenizer | None = None
         self._reference: HuggingFaceTokenizer | None = None
 

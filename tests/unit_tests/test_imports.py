@@ -15,9 +15,10 @@ PACKAGE = Path(langchain_qwen.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
+    "forks": set(),
     "checkpoints": {"errors"},
-    "prompting": {"errors"},
-    "engine": {"errors", "checkpoints", "_version"},
+    "prompting": {"errors", "forks"},
+    "engine": {"errors", "forks", "checkpoints", "_version"},
     "output": {"errors", "engine"},
     "parameters": {"errors", "engine"},
     "structured_output": {"errors"},
@@ -33,11 +34,11 @@ MAY_IMPORT = {
     },
     "yes_or_no": set(),
     "grounding": {"errors", "yes_or_no"},
-    "history": {"errors", "prompting", "chat_models"},  # the last for its type only
+    "history": {"errors", "forks", "prompting", "chat_models"},  # the last for its type only
     "init_chat_model": {"errors"},
     "personas": {"errors", "output", "chat_models"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas"},
-    "safety": {"errors", "structured_output", "yes_or_no"},
+    "safety": {"errors", "forks", "structured_output", "yes_or_no"},
     "middleware": {"errors", "chat_models", "grounding", "history", "personas", "safety"},
 }
 

@@ -7,6 +7,7 @@ import mmap
 from collections.abc import Sequence
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from langchain_qwen.checkpoints.safetensors_file import as_float32
@@ -49,6 +50,7 @@ class CpuRunner:
         self._portable = portable
         self._library = library.load()
         self._handle: int | None = None
+        self._kv: tuple[mmap.mmap, mmap.mmap] | None = None  # keys and values
         self._logits = np.empty((0, self.vocab_size), np.float32)
         theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
         exponents = np.arange(0, self._head_dim, 2, dtype=np.float32) / np.float32(self._head_dim)
@@ -61,9 +63,14 @@ class CpuRunner:
 
     def allocate(self, num_blocks: int) -> None:
         """Reserve KV memory; the system hands out its pages when they are first written."""
+        self.close()
         size = self._num_layers * num_blocks * self._kv_heads * BLOCK_SIZE * self._head_dim * 2
-        self._keys, self._values = mmap.mmap(-1, size), mmap.mmap(-1, size)
-        kv = library.KV(num_blocks, _address(self._keys), _address(self._values))
+        if 2 * size > (installed := psutil.virtual_memory().total):
+            raise MemoryError(f"this machine has {installed / 2**30:.2f} GiB")
+        # Private: by default Python maps memory that a forked child would share, and write into.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        keys, values = self._kv = mmap.mmap(-1, size, flags=private), mmap.mmap(-1, size, flags=private)
+        kv = library.KV(num_blocks, _address(keys), _address(values))
         handle = self._library.lq_runner_new(
             ctypes.byref(self._model()),
             ctypes.byref(kv),
@@ -73,6 +80,7 @@ class CpuRunner:
             int(self._portable),
         )
         if handle is None:
+            self._kv = None
             raise OutOfMemoryError("the native engine could not get its buffers or threads; free some memory")
         self._handle = handle
 
@@ -151,17 +159,17 @@ class CpuRunner:
 
     def _memory(self) -> list[NDArray[np.uint8]]:
         """Keys and values, each [layers, blocks, bytes]."""
+        if self._kv is None:
+            raise EngineClosedError("the runner has been closed")
         block = self._kv_heads * BLOCK_SIZE * self._head_dim * 2
-        return [
-            np.frombuffer(memory, np.uint8).reshape(self._num_layers, -1, block)
-            for memory in (self._keys, self._values)
-        ]
+        return [np.frombuffer(memory, np.uint8).reshape(self._num_layers, -1, block) for memory in self._kv]
 
     def close(self) -> None:
         """Stop the threads and free the memory."""
         if self._handle is not None:
             self._library.lq_runner_free(self._handle)
             self._handle = None
+        self._kv = None
 
     def _model(self) -> library.Model:
         weights, config = self._weights, self._weights.config
