@@ -33,11 +33,42 @@ Where langchain-core has an error for the same thing, ours inherits from it too,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from langchain_core import exceptions as core
 
 
 class QwenError(Exception):
-    """Base class of all errors of langchain-qwen."""
+    """Base class of all errors of langchain-qwen. They can be pickled: a pool of processes hands them to its caller."""
+
+    def __reduce__(self) -> tuple[Callable[..., QwenError], tuple[Any, ...]]:
+        # Python's own way calls the class with the message alone: without required attributes, and with what
+        # langchain-core adds to a message added once more.
+        return _unpickled, (type(self), self.args, self.__dict__)
+
+
+def _unpickled(kind: type[QwenError], args: tuple[Any, ...], attributes: dict[str, Any]) -> QwenError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
+@contextmanager
+def panics_as(kind: type[QwenError], what: str) -> Iterator[None]:
+    """Turn a panic of an extension in Rust, a BaseException that `except Exception` lets pass, into an error of ours.
+
+    Args:
+        kind: The error.
+        what: What failed and what to do; the panic's own words come behind.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise kind(f"{what} ({error})") from error
 
 
 class ConfigurationError(QwenError, ValueError):
