@@ -35,13 +35,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core import exceptions as core
 
 
 class QwenError(Exception):
     """Base class of all errors of langchain-qwen. They can be pickled: a pool of processes hands them to its caller."""
+
+    _keywords: ClassVar[tuple[str, ...]] = ()  # what has to be given by keyword
 
     def __reduce__(self) -> tuple[Callable[..., QwenError], tuple[Any, ...]]:
         # Python's own way calls the class with the message alone: without required attributes, and with what
@@ -50,7 +52,8 @@ class QwenError(Exception):
 
 
 def _unpickled(kind: type[QwenError], args: tuple[Any, ...], attributes: dict[str, Any]) -> QwenError:
-    error = kind.__new__(kind, *args)
+    error = kind(*args, **{name: attributes[name] for name in kind._keywords})
+    error.args = args
     error.__dict__.update(attributes)
     return error
 
@@ -144,6 +147,8 @@ class ContextOverflowError(RequestError, core.ContextOverflowError):
         context_window: Tokens the model can hold.
     """
 
+    _keywords = ("prompt_tokens", "reserved_tokens", "context_window")
+
     def __init__(self, message: str, *, prompt_tokens: int, reserved_tokens: int, context_window: int):
         super().__init__(message)
         self.prompt_tokens = prompt_tokens
@@ -185,6 +190,8 @@ class BlockedInputError(RequestError):
     Attributes:
         rule: The id of the rule.
     """
+
+    _keywords = ("rule",)
 
     def __init__(self, message: str, *, rule: str):
         super().__init__(message)

@@ -12,7 +12,7 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
-from langchain_qwen.errors import EngineError, InvalidSchemaError
+from langchain_qwen.errors import EngineError, InvalidSchemaError, panics_as
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,13 +24,15 @@ class Constraint:
 
     def check(self) -> None:
         """Raise `InvalidSchemaError` when the grammar does not compile."""
-        failed, messages = LLMatcher.validate_grammar_with_warnings(self.grammar, self.tokenizer)
+        with panics_as(InvalidSchemaError, "the schema cannot be compiled to a grammar: the compiler gave up"):
+            failed, messages = LLMatcher.validate_grammar_with_warnings(self.grammar, self.tokenizer)
         if failed:
             raise InvalidSchemaError(f"the schema cannot be compiled to a grammar: {messages[0]}")
 
     def matcher(self) -> Matcher:
         """Start at the beginning of an answer."""
-        return Matcher(LLMatcher(self.tokenizer, self.grammar), self.tokenizer.vocab_size)
+        with panics_as(InvalidSchemaError, "the schema cannot be compiled to a grammar: the compiler gave up"):
+            return Matcher(LLMatcher(self.tokenizer, self.grammar), self.tokenizer.vocab_size)
 
 
 class Matcher:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_qwen.checkpoints import Checkpoint, cache_root, choose_device
+from langchain_qwen.checkpoints.memory import memory_errors
 from langchain_qwen.checkpoints.quantisation import own_precision, read_quantisation
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.local import MAX_STEP_TOKENS, LocalEngine
@@ -88,13 +89,14 @@ def _native_runner(checkpoint: Checkpoint, precision: str) -> CpuRunner:
     elif precision == "auto":
         precision = "int4"
     threads = usable_cores()
-    weights = load_weights(
-        checkpoint.path,
-        checkpoint.config,
-        precision=precision,
-        fingerprint=checkpoint.fingerprint,
-        cache_folder=cache_root(),
-        num_threads=threads,
-        quantisation=quantisation,
-    )
+    with memory_errors(checkpoint, precision, "the machine"):
+        weights = load_weights(
+            checkpoint.path,
+            checkpoint.config,
+            precision=precision,
+            fingerprint=checkpoint.fingerprint,
+            cache_folder=cache_root(),
+            num_threads=threads,
+            quantisation=quantisation,
+        )
     return CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS)
