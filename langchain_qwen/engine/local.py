@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import wait as wait_for
 from typing import TypeVar
 
+import psutil
+
 from langchain_qwen.engine.blocks import BLOCK_SIZE, BlockPool
 from langchain_qwen.engine.protocol import EngineInfo, Event, Finished, Request
 from langchain_qwen.engine.runners.protocol import Runner
@@ -37,6 +39,8 @@ MAX_STEP_TOKENS = 256
 WATCH_S = 1.0
 # The engine itself keeps deadlines, between steps. A caller keeps its own where a step takes longer than this.
 GRACE_S = 0.25
+# No device has more.
+MOST_BYTES = 1 << 50
 
 _engines: weakref.WeakSet[LocalEngine] = weakref.WeakSet()
 
@@ -181,6 +185,9 @@ class LocalEngine:
             _new_scheduler, self._runner, self._num_blocks, self._max_running, self._max_step_tokens
         )
         try:
+            # Memory that is handed out page by page is promised beyond what there is.
+            if size > (installed := psutil.virtual_memory().total if self.info.device == "cpu" else MOST_BYTES):
+                raise MemoryError(f"{self.info.device} has at most {installed / 2**30:.2f} GiB")
             self._runner.allocate(self._num_blocks)
             worker = Worker(self._runner, new_scheduler, f"langchain-qwen {self.info.model}")
         except (MemoryError, RuntimeError, OSError, OverflowError) as error:

@@ -7,7 +7,6 @@ import mmap
 from collections.abc import Sequence
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from langchain_qwen.checkpoints.safetensors_file import as_float32
@@ -65,8 +64,6 @@ class CpuRunner:
         """Reserve KV memory; the system hands out its pages when they are first written."""
         self.close()
         size = self._num_layers * num_blocks * self._kv_heads * BLOCK_SIZE * self._head_dim * 2
-        if 2 * size > (installed := psutil.virtual_memory().total):
-            raise MemoryError(f"this machine has {installed / 2**30:.2f} GiB")
         # Private: by default Python maps memory that a forked child would share, and write into.
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         keys, values = self._kv = mmap.mmap(-1, size, flags=private), mmap.mmap(-1, size, flags=private)
