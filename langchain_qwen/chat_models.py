@@ -344,13 +344,13 @@ class ChatQwen(GenerationParameters, BaseChatModel):
 
         What is still too long, the engine refuses.
         """
-        engine = self._shared_engine(call.model.checkpoint)
+        engine = self._shared_engine(call.model.checkpoint, call.request.deadline)
         if call.parameters.max_tokens is not None:
             return engine, call.request
         room = max(1, engine.info.context_window - len(call.request.prompt_ids))
         return engine, replace(call.request, max_tokens=min(call.request.max_tokens, room))
 
-    def _shared_engine(self, checkpoint: Checkpoint) -> Engine:
+    def _shared_engine(self, checkpoint: Checkpoint, deadline: float | None = None) -> Engine:
         """The engine that all in this process with the same weights share, loaded if need be."""
         quantization = json.dumps(self.quantization_config, sort_keys=True)
         key = EngineKey(checkpoint.fingerprint, self.precision, quantization, self.device, self.kv_cache_bytes)
@@ -363,6 +363,8 @@ class ChatQwen(GenerationParameters, BaseChatModel):
                 kv_cache_bytes=self.kv_cache_bytes,
                 quantization_config=self.quantization_config,
             ),
+            place=checkpoint.path,
+            deadline=deadline,
         )
 
     def _answer(self, call: _Call, engine: Engine) -> Answer:

@@ -34,11 +34,45 @@ Where langchain-core has an error for the same thing, ours inherits from it too,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
 from langchain_core import exceptions as core
 
 
 class QwenError(Exception):
-    """Base class of all errors of langchain-qwen."""
+    """Base class of all errors of langchain-qwen. They can be pickled: a pool of processes hands them to its caller."""
+
+    _keywords: ClassVar[tuple[str, ...]] = ()  # what has to be given by keyword
+
+    def __reduce__(self) -> tuple[Callable[..., QwenError], tuple[Any, ...]]:
+        # Python's own way calls the class with the message alone: without required attributes, and with what
+        # langchain-core adds to a message added once more.
+        return _unpickled, (type(self), self.args, self.__dict__)
+
+
+def _unpickled(kind: type[QwenError], args: tuple[Any, ...], attributes: dict[str, Any]) -> QwenError:
+    error = kind(*args, **{name: attributes[name] for name in kind._keywords})
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+@contextmanager
+def panics_as(kind: type[QwenError], what: str) -> Iterator[None]:
+    """Turn a panic of an extension in Rust, a BaseException that `except Exception` lets pass, into an error of ours.
+
+    Args:
+        kind: The error.
+        what: What failed and what to do; the panic's own words come behind.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise kind(f"{what} ({error})") from error
 
 
 class ConfigurationError(QwenError, ValueError):
@@ -118,6 +152,8 @@ class ContextOverflowError(RequestError, core.ContextOverflowError):
         context_window: Tokens the model can hold.
     """
 
+    _keywords = ("prompt_tokens", "reserved_tokens", "context_window")
+
     def __init__(self, message: str, *, prompt_tokens: int, reserved_tokens: int, context_window: int):
         super().__init__(message)
         self.prompt_tokens = prompt_tokens
@@ -159,6 +195,8 @@ class BlockedInputError(RequestError):
     Attributes:
         rule: The id of the rule.
     """
+
+    _keywords = ("rule",)
 
     def __init__(self, message: str, *, rule: str):
         super().__init__(message)

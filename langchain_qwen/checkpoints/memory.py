@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,8 @@ from langchain_qwen.checkpoints.folder import Checkpoint
 from langchain_qwen.errors import OutOfMemoryError
 
 BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "int4": 4}
-ALLOCATION_FAILED = ("can't allocate memory", "not enough memory", "out of memory")
+# Starting a thread takes memory too; it is refused for that, or for a limit on processes.
+ALLOCATION_FAILED = ("can't allocate memory", "not enough memory", "out of memory", "can't start new thread")
 
 
 def _needed_bytes(checkpoint: Checkpoint, held: str) -> int:
@@ -35,7 +37,9 @@ def memory_errors(checkpoint: Checkpoint, held: str, device: str) -> Iterator[No
     """Turn the many ways of running out of memory into one error with sizes and what to do."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except OutOfMemoryError:
+        raise
+    except (MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
@@ -44,8 +48,10 @@ def memory_errors(checkpoint: Checkpoint, held: str, device: str) -> Iterator[No
         ) from error
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Torch raises kinds of RuntimeError, which can be told by their text on every device."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Torch raises kinds of RuntimeError, which can be told by their text on every device, and mmap an OSError."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in ALLOCATION_FAILED)
     )

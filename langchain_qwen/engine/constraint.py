@@ -14,7 +14,7 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
-from langchain_qwen.errors import EngineError, InvalidSchemaError
+from langchain_qwen.errors import EngineError, InvalidSchemaError, panics_as
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,8 @@ class Constraint:
 @functools.lru_cache(maxsize=16)
 def _compiled(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
     """A matcher at the beginning, to be copied (microseconds) and never advanced; compiling takes milliseconds."""
-    return LLMatcher(tokenizer, grammar)
+    with panics_as(InvalidSchemaError, "the schema cannot be compiled to a grammar: the compiler gave up"):
+        return LLMatcher(tokenizer, grammar)
 
 
 class Matcher:

@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_qwen.checkpoints import Checkpoint, cache_root, choose_device
 from langchain_qwen.checkpoints.devices import require_torch
+from langchain_qwen.checkpoints.memory import memory_errors
 from langchain_qwen.checkpoints.quantisation import own_precision, read_quantisation
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.local import MAX_STEP_TOKENS, LocalEngine
@@ -56,8 +57,9 @@ def load_runner(
     # Imported here, since transformers takes seconds and a hundred megabytes that the CPU engine does without.
     require_torch(f"precision={precision!r} on the device {device!r}")
     from langchain_qwen.engine.runners.torch.load import load_model
-    from langchain_qwen.engine.runners.torch.runner import ATTENTION, TransformersRunner
+    from langchain_qwen.engine.runners.torch.runner import ATTENTION, TransformersRunner, refuse_in_forked_child
 
+    refuse_in_forked_child()
     model, held = load_model(
         checkpoint,
         precision=precision,
@@ -89,13 +91,14 @@ def _native_runner(checkpoint: Checkpoint, precision: str) -> CpuRunner:
     elif precision == "auto":
         precision = "int4"
     threads = usable_cores()
-    weights = load_weights(
-        checkpoint.path,
-        checkpoint.config,
-        precision=precision,
-        fingerprint=checkpoint.fingerprint,
-        cache_folder=cache_root(),
-        num_threads=threads,
-        quantisation=quantisation,
-    )
+    with memory_errors(checkpoint, precision, "the machine"):
+        weights = load_weights(
+            checkpoint.path,
+            checkpoint.config,
+            precision=precision,
+            fingerprint=checkpoint.fingerprint,
+            cache_folder=cache_root(),
+            num_threads=threads,
+            quantisation=quantisation,
+        )
     return CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS)

@@ -135,6 +135,6 @@ class Engine(Protocol):
         """Generate without blocking the event loop."""
         ...
 
-    def close(self) -> None:
-        """Stop all work and free the weights; later calls raise `EngineClosedError`."""
+    def close(self, *, wait: bool = True) -> None:
+        """Stop all work and free the weights, waiting for that or not; later calls raise `EngineClosedError`."""
         ...

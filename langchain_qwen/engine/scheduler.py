@@ -10,11 +10,10 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from langchain_qwen.checkpoints.memory import is_out_of_memory
 from langchain_qwen.engine.blocks import BlockPool
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
 from langchain_qwen.engine.sequence import Sequence
-from langchain_qwen.errors import EngineError, GenerationTimeoutError, OutOfMemoryError
+from langchain_qwen.errors import GenerationTimeoutError
 
 
 class Scheduler:
@@ -55,25 +54,26 @@ class Scheduler:
             row += chunk.num_logits
             try:
                 accepted, ended = sequence.sample(rows)
-            except Exception as error:  # noqa: BLE001  its caller must hear of it, and the others must go on
+            except BaseException as error:  # noqa: BLE001  a panic of an extension is no Exception; the others must go on
                 self._fail(sequence, error)
                 continue
             sequence.advance(known + accepted, self.pool)
             if ended:
                 self._remove(sequence)
 
-    def fail_all(self, error: Exception) -> None:
-        """End every request with an error."""
+    def fail_all(self, error: BaseException) -> None:
+        """End every request with an error. The scheduler is not to be used again: its blocks are not given back."""
         for sequence in [*self._running, *self._waiting]:
-            self._fail(sequence, error)
+            sequence.fail(error)
 
-    def _fail(self, sequence: Sequence, error: Exception) -> None:
-        sequence.sink(_as_engine_error(error))
+    def _fail(self, sequence: Sequence, error: BaseException) -> None:
+        sequence.fail(error)
         self._remove(sequence)
 
     def _remove(self, sequence: Sequence) -> None:
         (self._running if sequence in self._running else self._waiting).remove(sequence)
         sequence.evict(self.pool)
+        sequence.gone = True
 
     def _plan(self) -> list[tuple[Sequence, int]]:
         """Sequences of the next step with the number of tokens of each."""
@@ -138,18 +138,3 @@ class Scheduler:
                 )
             if late or sequence.cancelled:
                 self._remove(sequence)
-
-
-def _as_engine_error(error: Exception) -> EngineError:
-    """Our own errors as they are; the runner's with what to do."""
-    if isinstance(error, EngineError):
-        return error
-    if is_out_of_memory(error):
-        wrapped: EngineError = OutOfMemoryError(
-            "memory ran out in the middle of a step; lower `kv_cache_bytes`, send fewer requests at once, or use "
-            "a lower precision"
-        )
-    else:
-        wrapped = EngineError(f"the model failed in a step: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

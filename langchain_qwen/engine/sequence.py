@@ -9,9 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from langchain_qwen.checkpoints.memory import is_out_of_memory
 from langchain_qwen.engine import sampling
 from langchain_qwen.engine.blocks import BLOCK_SIZE, ROOT_HASH, BlockHash, BlockPool, chain_hash
 from langchain_qwen.engine.protocol import Event, Finished, Request, Started, Token
+from langchain_qwen.errors import EngineError, OutOfMemoryError
 
 FEW_TOKENS = 1024  # at most a twentieth of the head's rows with their neighbours
 
@@ -29,6 +31,7 @@ class Sequence:
         self.request = request
         self.sink = sink
         self.cancelled = False
+        self.gone = False  # nothing more will be said to the sink
         self.tokens = list(request.prompt_ids)
         self.computed = 0
         self.draft: list[int] = []
@@ -95,6 +98,13 @@ class Sequence:
             tokens = self.tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
             self._hashes.append(chain_hash(parent, tokens))
             pool.publish(self.blocks[index], self._hashes[-1])
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        try:
+            self.sink(_as_engine_error(error))
+        finally:  # where memory for that is lacking, the reader finds out by itself
+            self.gone = True
 
     def sample(self, logits: sampling.Logits) -> tuple[int, bool]:
         """Choose tokens from the logits of the last known token and of the draft after it.
@@ -191,3 +201,18 @@ class Sequence:
                 decode_s=time.monotonic() - self._first_token,
             )
         )
+
+
+def _as_engine_error(error: BaseException) -> EngineError:
+    """Our own errors as they are; the runner's with what to do."""
+    if isinstance(error, EngineError):
+        return error
+    if is_out_of_memory(error):
+        wrapped: EngineError = OutOfMemoryError(
+            "memory ran out in the middle of a step; lower `kv_cache_bytes`, send fewer requests at once, or use "
+            "a lower precision"
+        )
+    else:
+        wrapped = EngineError(f"the model failed in a step: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -10,13 +10,13 @@ they say: a message that is loaded again, or changed, is never counted wrongly.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_qwen.errors import UnsupportedModelError
+from langchain_qwen.forks import renewed_lock
 from langchain_qwen.prompting import Prompter, check_conversation, to_roles
 
 Key = tuple[Any, ...]
@@ -74,7 +74,7 @@ class PromptCounter:
         self._anchor_alone = prompter.count([_ANCHOR, _ANCHOR]) - self._anchor
         self._segments: dict[tuple[Key, ...], int] = {}
         self._heads: dict[tuple[Key | None, str], int] = {}
-        self._lock = threading.Lock()
+        self._lock = renewed_lock(self, "_lock")
         self._check_template()
 
     def head(self, system: BaseMessage | None, tools: Sequence[Tool] = ()) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -14,6 +13,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
+from langchain_qwen.forks import renewed_lock
 from langchain_qwen.history.counting import PromptCounter, Tool, key_of, role_of
 from langchain_qwen.history.replay import Limits, Replay, Step, SummaryFailure, SummaryRequest
 from langchain_qwen.history.report import TrimReport
@@ -125,7 +125,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
             instruction=summary_instruction,
         )
         self._replays: list[Replay] = []
-        self._lock = threading.Lock()
+        self._lock = renewed_lock(self, "_lock")
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> list[BaseMessage]:  # noqa: A002
         """The messages to send.

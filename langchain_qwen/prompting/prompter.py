@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from langchain_qwen.errors import InvalidMessagesError, InvalidSchemaError
+from langchain_qwen.forks import renewed_lock
 from langchain_qwen.prompting.guard import ControlTokens, Guard
 from langchain_qwen.prompting.roles import Role, to_roles
 from langchain_qwen.prompting.template import ChatTemplate
@@ -119,7 +119,7 @@ class _Remembered:
         self._encode = encode
         self._room = max_tokens
         self._ids: OrderedDict[str, array[int]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = renewed_lock(self, "_lock")
 
     def __call__(self, piece: str) -> array[int]:
         with self._lock:

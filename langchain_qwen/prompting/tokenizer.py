@@ -9,14 +9,15 @@ Three things were looked into where the two could part:
 - The two regular expression engines. None: every code point alone, between letters, between spaces, doubled around a
   line break and after an apostrophe gives the same ids, and so do random strings.
 - Very long runs of white space. tiktoken panics when its backtracking stack passes a million entries, one for each
-  character of the run. Texts with such runs go to the reference. Other long runs (a million letters, digits, Chinese
-  characters, marks) take tiktoken under a second and need no care.
+  character of the run. Texts with such runs go to the reference, which panics itself at ten million: from five million
+  on they are refused. Other long runs (a million letters, digits, Chinese characters, marks) take tiktoken under a
+  second and need no care.
 """
 
 from __future__ import annotations
 
 import functools
-import threading
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -25,10 +26,11 @@ from llguidance import LLTokenizer
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import normalizers
 
-from langchain_qwen.errors import IncompleteCheckpointError, InvalidMessagesError, UnsupportedModelError
+from langchain_qwen.errors import IncompleteCheckpointError, InvalidMessagesError, UnsupportedModelError, panics_as
+from langchain_qwen.forks import renewed_lock
 from langchain_qwen.prompting.vocabulary import Vocabulary, read_vocabulary
 
-_loading = threading.Lock()
+_loading = renewed_lock(sys.modules[__name__], "_loading")
 
 
 class Tokenizer:
@@ -55,7 +57,7 @@ class Tokenizer:
             )
         self._normalizer = normalizers.NFC()
         self._encoding = _encoding(file, vocabulary)
-        self._lock = threading.Lock()
+        self._lock = renewed_lock(self, "_lock")
         self._llguidance: LLTokenizer | None = None
         self._reference: HuggingFaceTokenizer | None = None
 
@@ -84,7 +86,8 @@ class Tokenizer:
         """Ids of a text as data: what looks like a control token is spelled in ordinary tokens.
 
         Raises:
-            InvalidMessagesError: For lone surrogates, which no UTF-8 text can hold.
+            InvalidMessagesError: For lone surrogates, which no UTF-8 text can hold, and for millions of white space
+                characters in a row.
         """
         if not text.isascii():
             try:
@@ -94,10 +97,16 @@ class Tokenizer:
                     f"character {error.start} of the text is a lone surrogate (U+{ord(text[error.start]):04X}), which "
                     "is no Unicode text; decode the source as UTF-8 or UTF-16, or take it out"
                 ) from error
-        if _has_long_space(text):
+        with panics_as(InvalidMessagesError, "the tokenizer gave up on a text; take very long runs out of it"):
+            if not _has_long_space(text):
+                return self._encoding.encode_ordinary(text)
+            if _has_long_space(text, 5_000_000):
+                raise InvalidMessagesError(
+                    "the text has more than 5,000,000 white space characters in a row, which the tokenizer cannot "
+                    "take; shorten the run"
+                )
             ids: list[int] = self._plain_reference().encode(text, add_special_tokens=False).ids
             return ids
-        return self._encoding.encode_ordinary(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids, control tokens included; U+FFFD stands for bytes that are not whole characters."""

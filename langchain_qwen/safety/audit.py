@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
 from langchain_core.runnables import RunnableConfig
 
+from langchain_qwen.forks import renewed_lock
 from langchain_qwen.safety.filtering import Finding
 from langchain_qwen.safety.policy import Policy
 
@@ -47,7 +47,7 @@ class Audit:
     def __init__(self, policy: Policy):
         self._policy = policy
         self._hash = policy.hash
-        self._lock = threading.Lock()
+        self._lock = renewed_lock(self, "_lock")
         self._counts: Counter[tuple[str, str]] = Counter()
 
     @property

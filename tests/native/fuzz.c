@@ -1,6 +1,7 @@
 // Random models, lengths and schedules through the native engine, built with the address and undefined-behaviour
 // sanitizers. Each round runs the same requests (a) in one go and (b) in random chunks, on another number of threads;
 // the bits must agree, and the fast kernels must agree with the portable ones up to rounding.
+// Usage: fuzz [rounds] [threads]
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 enum { MAX_TOKENS = 40, REQUESTS = 3, MAX_LENGTH = 70 };
 
 static uint64_t state;
+static int fixed_threads;  // 0 draws a number for each run
 
 static uint32_t draw(uint32_t below) {  // xorshift64*
     state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
@@ -90,7 +92,8 @@ static void run(const lq_model *m, const int *lengths, float *const *inputs, int
     memset(kv.keys, 0xff, halves * 2);  // NaN: what nobody wrote must not count
     memset(kv.values, 0xff, halves * 2);
     const char *refused;
-    lq_runner *runner = lq_runner_new(m, &kv, 1 + (int)draw(4), MAX_TOKENS, MAX_LENGTH, portable, &refused);
+    const int threads = fixed_threads ? fixed_threads : 1 + (int)draw(4);
+    lq_runner *runner = lq_runner_new(m, &kv, threads, MAX_TOKENS, MAX_LENGTH, portable, &refused);
     if (!runner) printf("refused: %s\n", refused ? refused : "no memory"), abort();
     int32_t blocks[REQUESTS * 8], done[REQUESTS] = {0};
     for (int i = 0; i < num_blocks; i++) blocks[i] = (i * 5 + 3) % num_blocks;  // scattered: 5 and 15 blocks share a factor
@@ -140,6 +143,7 @@ static void run(const lq_model *m, const int *lengths, float *const *inputs, int
 
 int main(int argc, char **argv) {
     const int rounds = argc > 1 ? atoi(argv[1]) : 200;
+    fixed_threads = argc > 2 ? atoi(argv[2]) : 0;
     for (int round = 0; round < rounds; round++) {
         state = 0x9E3779B97F4A7C15u * (uint64_t)(round + 1);
         lq_model m = random_model();

@@ -15,10 +15,11 @@ PACKAGE = Path(langchain_qwen.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
+    "forks": set(),
     "json_files": {"errors"},
     "checkpoints": {"errors", "json_files"},
-    "prompting": {"errors", "json_files"},
-    "engine": {"errors", "checkpoints", "_version"},
+    "prompting": {"errors", "forks", "json_files"},
+    "engine": {"errors", "forks", "checkpoints", "_version"},
     "output": {"errors", "engine"},
     "parameters": {"errors", "engine"},
     "structured_output": {"errors"},
@@ -39,12 +40,12 @@ MAY_IMPORT = {
     "stepping": set(),
     "yes_or_no": set(),
     "grounding": {"errors", "inputs", "capabilities", "stepping", "yes_or_no"},
-    "history": {"errors", "inputs", "prompting", "capabilities", "stepping", "chat_models"},
+    "history": {"errors", "forks", "inputs", "prompting", "capabilities", "stepping", "chat_models"},
     "init_chat_model": {"errors"},
     "personas": {"errors", "inputs", "output", "capabilities", "stepping"},
     "quantizing": {"errors", "checkpoints", "engine", "prompting"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas", "quantizing"},
-    "safety": {"errors", "inputs", "capabilities", "prompting", "structured_output", "yes_or_no"},
+    "safety": {"errors", "forks", "inputs", "capabilities", "prompting", "structured_output", "yes_or_no"},
     "middleware": {"errors", "capabilities", "grounding", "history", "personas", "safety"},
 }
 

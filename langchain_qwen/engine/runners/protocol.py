@@ -54,7 +54,13 @@ class Runner(Protocol):
         ...
 
     def allocate(self, num_blocks: int) -> None:
-        """Reserve KV memory for this many blocks."""
+        """Reserve KV memory for this many blocks and start whatever computes; what there was before is given up.
+
+        A forked child calls it again, since it has copies of neither threads nor devices.
+
+        Raises:
+            EngineError: This runner cannot serve a forked child.
+        """
         ...
 
     def step(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
@@ -75,5 +81,5 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None:
-        """Free weights and KV memory."""
+        """Free weights and KV memory. Closing twice does nothing."""
         ...

@@ -54,6 +54,7 @@ class CpuRunner:
         self._portable = portable
         self._library = library.load()
         self._handle: int | None = None
+        self._kv: tuple[mmap.mmap, mmap.mmap] | None = None  # keys and values
         self._logits = np.empty((0, self.vocab_size), np.float32)
 
     @property
@@ -63,9 +64,12 @@ class CpuRunner:
 
     def allocate(self, num_blocks: int) -> None:
         """Reserve KV memory; the system hands out its pages when they are first written."""
+        self.close()
         size = self._num_layers * num_blocks * self._kv_heads * BLOCK_SIZE * self._head_dim * 2
-        self._keys, self._values = mmap.mmap(-1, size), mmap.mmap(-1, size)
-        kv = library.KV(num_blocks, size, _address(self._keys), _address(self._values))
+        # Private: by default Python maps memory that a forked child would share, and write into.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        keys, values = self._kv = mmap.mmap(-1, size, flags=private), mmap.mmap(-1, size, flags=private)
+        kv = library.KV(num_blocks, size, _address(keys), _address(values))
         self._num_blocks, self._max_length = num_blocks, min(self._window, num_blocks * BLOCK_SIZE)
         refused = ctypes.c_char_p()
         handle = self._library.lq_runner_new(
@@ -82,6 +86,7 @@ class CpuRunner:
                 f"the native engine is not made for this model: {refused.value.decode()} is not what it takes"
             )
         if handle is None:
+            self._kv = None
             raise OutOfMemoryError("the native engine could not get its buffers or threads; free some memory")
         self._handle = handle
 
@@ -179,17 +184,17 @@ class CpuRunner:
 
     def _memory(self) -> list[NDArray[np.uint8]]:
         """Keys and values, each [layers, blocks, bytes]."""
+        if self._kv is None:
+            raise EngineClosedError("the runner has been closed")
         block = self._kv_heads * BLOCK_SIZE * self._head_dim * 2
-        return [
-            np.frombuffer(memory, np.uint8).reshape(self._num_layers, -1, block)
-            for memory in (self._keys, self._values)
-        ]
+        return [np.frombuffer(memory, np.uint8).reshape(self._num_layers, -1, block) for memory in self._kv]
 
     def close(self) -> None:
         """Stop the threads and free the memory."""
         if self._handle is not None:
             self._library.lq_runner_free(self._handle)
             self._handle = None
+        self._kv = None
 
     def _model(self) -> library.Model:
         weights, config = self._weights, self._weights.config

@@ -6,6 +6,7 @@ writes the block pool, so the model's own code runs unchanged.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.runners.protocol import Chunk
+from langchain_qwen.errors import EngineClosedError, EngineError
 
 ATTENTION = "langchain_qwen_paged"
 
@@ -76,12 +78,31 @@ AttentionInterface.register(ATTENTION, _paged_attention)
 AttentionMaskInterface.register(ATTENTION, lambda *_args, **_kwargs: None)
 
 
+# The first process that came here. A child that it forks has its memory and none of the threads that torch waits for.
+_process = os.getpid()
+
+
+def refuse_in_forked_child() -> None:
+    """Raise at once where torch may hang.
+
+    Raises:
+        EngineError: The process was forked from one that has loaded torch.
+    """
+    if os.getpid() != _process:
+        raise EngineError(
+            "models that run through torch cannot be used in a process that was forked after torch was loaded: its "
+            "threads and devices stay with the parent. Start workers with the methods 'spawn' or 'forkserver' of "
+            "multiprocessing, or load the model in each worker only, after the fork; the CPU engine (precision int4, "
+            "int8 or bf16) can be forked"
+        )
+
+
 class TransformersRunner:
     """Runs a transformers Qwen2 model whose attention implementation is `ATTENTION`."""
 
     def __init__(self, model: PreTrainedModel, precision: str):
         config = model.config
-        self._model = model
+        self._model: PreTrainedModel | None = model
         self._layers: int = config.num_hidden_layers
         self._kv_heads: int = config.num_key_value_heads
         self._head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -101,6 +122,7 @@ class TransformersRunner:
 
     def allocate(self, num_blocks: int) -> None:
         """Reserve one tensor [KV heads, slots, head size] for the keys and one for the values of each layer."""
+        refuse_in_forked_child()
         shape = (self._kv_heads, num_blocks * BLOCK_SIZE, self._head_dim)
         # Empty rather than zero: the system hands out a page of CPU memory when it is first written.
         self._keys = [torch.empty(shape, dtype=self._dtype, device=self._device) for _ in range(self._layers)]
@@ -124,6 +146,8 @@ class TransformersRunner:
             new_slots += slots[chunk.start :]
             spans.append(_Span(row, self._ids(slots), self._causal_mask(chunk.start, count)))
         step = _Step(self._keys, self._values, self._ids(new_slots), spans)
+        if self._model is None:
+            raise EngineClosedError("the runner has been closed")
         output = self._model(
             input_ids=self._ids(tokens)[None],
             position_ids=self._ids(positions)[None],
@@ -154,7 +178,7 @@ class TransformersRunner:
 
     def close(self) -> None:
         """Free weights and KV memory."""
-        del self._model
+        self._model = None
         self._keys.clear()
         self._values.clear()
         if self._device.type == "cuda":

@@ -1,24 +1,34 @@
+#define _GNU_SOURCE  // sched_getaffinity
 #include "threads.h"
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-// Spinning bridges the gap between two steps of an answer; then the threads sleep, so that an idle chat costs nothing.
-enum { SPIN_IN_STEP = 4000, SPIN_BETWEEN_STEPS = 20000 };
+// Waiting goes from quick and wasteful to slow and free. Spinning bridges the gap between two steps of an answer, and
+// yielding lets those run that are waited for; then a thread sleeps, so that an idle chat costs nothing, and so does
+// waiting for a thread that others keep from its processor.
+enum { SPIN_IN_STEP = 4000, SPIN_BETWEEN_STEPS = 20000, YIELDS = 8 };
 
 struct lq_threads {
     int count;
+    int running;  // how many take part in this run
+    pid_t process;
     pthread_t *workers;
     lq_work work;
     void *context;
-    _Atomic unsigned generation;  // counts calls of run; workers wait for it to change
+    // Counts calls of run in its upper bits; workers wait for it to change. The lower 16 bits say how many threads take
+    // part. Together in one word, so that a worker that comes late cannot take the number of one run for another's.
+    _Alignas(64) _Atomic uint64_t order;
     _Atomic bool stopping;
     _Atomic int sleeping;
+    _Atomic int patience;  // spins in a step
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     _Alignas(64) _Atomic int arrived;  // the barrier
-    _Alignas(64) _Atomic unsigned phase;
+    _Alignas(64) _Atomic uint64_t phase;
     _Alignas(64) _Atomic int next_item;
 };
 
@@ -35,20 +45,51 @@ static inline void pause_briefly(void) {
 #endif
 }
 
+// Waits until *word is no longer `seen`. Returns whether spinning was enough.
+static bool wait_for_change(lq_threads *t, _Atomic uint64_t *word, uint64_t seen, int spins) {
+    for (int i = 0; i < spins; i++) {
+        if (atomic_load_explicit(word, memory_order_acquire) != seen) return true;
+        pause_briefly();
+    }
+    for (int i = 0; i < YIELDS; i++) {
+        sched_yield();
+        if (atomic_load_explicit(word, memory_order_acquire) != seen) return false;
+    }
+    pthread_mutex_lock(&t->mutex);
+    atomic_fetch_add(&t->sleeping, 1);
+    while (atomic_load(word) == seen) pthread_cond_wait(&t->wake, &t->mutex);
+    atomic_fetch_sub(&t->sleeping, 1);
+    pthread_mutex_unlock(&t->mutex);
+    return false;
+}
+
+static void change(lq_threads *t, _Atomic uint64_t *word, uint64_t value) {
+    atomic_store(word, value);
+    if (atomic_load(&t->sleeping)) {  // whoever counts itself later looks at the word again before it sleeps
+        pthread_mutex_lock(&t->mutex);
+        pthread_cond_broadcast(&t->wake);
+        pthread_mutex_unlock(&t->mutex);
+    }
+}
+
+// Where waits outlast the spinning, since threads have no processor of their own, there is soon hardly any spinning. A
+// single long wait (few heads over a long context) between short ones does not matter.
+static void adapt_patience(lq_threads *t, bool enough) {
+    const int now = atomic_load_explicit(&t->patience, memory_order_relaxed);
+    int next = enough ? now + now / 8 + 8 : now / 2;
+    if (next > SPIN_IN_STEP) next = SPIN_IN_STEP;
+    if (next != now) atomic_store_explicit(&t->patience, next, memory_order_relaxed);
+}
+
 void lq_threads_barrier(lq_threads *t) {
-    const unsigned phase = atomic_load_explicit(&t->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) == t->count - 1) {
+    const uint64_t phase = atomic_load_explicit(&t->phase, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) == t->running - 1) {
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&t->next_item, 0, memory_order_relaxed);
-        atomic_store_explicit(&t->phase, phase + 1, memory_order_release);
+        change(t, &t->phase, phase + 1);
         return;
     }
-    for (int spins = 0; atomic_load_explicit(&t->phase, memory_order_acquire) == phase; spins++) {
-        if (spins < SPIN_IN_STEP)
-            pause_briefly();
-        else
-            sched_yield();  // another thread lost its processor; do not keep it away from this one
-    }
+    adapt_patience(t, wait_for_change(t, &t->phase, phase, atomic_load_explicit(&t->patience, memory_order_relaxed)));
 }
 
 int lq_threads_take(lq_threads *t) { return atomic_fetch_add_explicit(&t->next_item, 1, memory_order_relaxed); }
@@ -57,61 +98,56 @@ bool lq_threads_take_share(lq_threads *t, int count, int *first, int *last) {
     int taken = atomic_load_explicit(&t->next_item, memory_order_relaxed);
     do {
         if (taken >= count) return false;
-        const int share = (count - taken) / (2 * t->count);
+        const int share = (count - taken) / (2 * t->running);
         *last = taken + (share > 1 ? share : 1);
     } while (!atomic_compare_exchange_weak_explicit(&t->next_item, &taken, *last, memory_order_relaxed, memory_order_relaxed));
     *first = taken;
     return true;
 }
 
-static unsigned wait_for_work(lq_threads *t, unsigned seen) {
-    unsigned now;
-    for (int spins = 0; spins < SPIN_BETWEEN_STEPS; spins++) {
-        if ((now = atomic_load_explicit(&t->generation, memory_order_acquire)) != seen) return now;
-        pause_briefly();
-    }
-    pthread_mutex_lock(&t->mutex);
-    atomic_fetch_add(&t->sleeping, 1);
-    while ((now = atomic_load(&t->generation)) == seen) pthread_cond_wait(&t->wake, &t->mutex);
-    atomic_fetch_sub(&t->sleeping, 1);
-    pthread_mutex_unlock(&t->mutex);
-    return now;
-}
-
 static void *worker_main(void *argument) {
     worker_start start = *(worker_start *)argument;
     free(argument);
     lq_threads *t = start.threads;
-    unsigned seen = 0;
+    uint64_t seen = 0;
     for (;;) {
-        seen = wait_for_work(t, seen);
+        wait_for_change(t, &t->order, seen, SPIN_BETWEEN_STEPS);
+        seen = atomic_load(&t->order);
         if (atomic_load(&t->stopping)) return NULL;
+        if (start.number >= (int)(seen & 0xffff)) continue;
         t->work(t->context, t, start.number);
         lq_threads_barrier(t);
     }
 }
 
-static void announce(lq_threads *t) {
-    atomic_fetch_add(&t->generation, 1);
-    if (atomic_load(&t->sleeping)) {
-        pthread_mutex_lock(&t->mutex);
-        pthread_cond_broadcast(&t->wake);
-        pthread_mutex_unlock(&t->mutex);
-    }
+static void announce(lq_threads *t, int running) {
+    const uint64_t runs = atomic_load_explicit(&t->order, memory_order_relaxed) >> 16;
+    change(t, &t->order, (runs + 1) << 16 | (uint64_t)running);
+}
+
+// Threads beyond the processors that this process may use now only keep others from theirs.
+static int useful(int count) {
+#if defined(__linux__) && !defined(LQ_ALL_THREADS)
+    cpu_set_t set;
+    if (!sched_getaffinity(0, sizeof set, &set) && CPU_COUNT(&set) < count) return CPU_COUNT(&set);
+#endif
+    return count;
 }
 
 void lq_threads_run(lq_threads *t, lq_work work, void *context) {
     t->work = work;
     t->context = context;
-    announce(t);
+    t->running = useful(t->count);
+    if (t->running > 1) announce(t, t->running);
     work(context, t, 0);
     lq_threads_barrier(t);
 }
 
 lq_threads *lq_threads_start(int count) {
+    if (count < 1 || count > 0xffff) return NULL;
     lq_threads *t = aligned_alloc(64, (sizeof *t + 63) / 64 * 64);
     if (!t) return NULL;
-    *t = (lq_threads){.count = 1};
+    *t = (lq_threads){.count = 1, .process = getpid(), .patience = SPIN_IN_STEP};
     pthread_mutex_init(&t->mutex, NULL);
     pthread_cond_init(&t->wake, NULL);
     t->workers = calloc((size_t)count, sizeof *t->workers);
@@ -132,11 +168,13 @@ lq_threads *lq_threads_start(int count) {
 
 void lq_threads_stop(lq_threads *t) {
     if (!t) return;
-    atomic_store(&t->stopping, true);
-    announce(t);
-    for (int i = 1; i < t->count; i++) pthread_join(t->workers[i], NULL);
-    pthread_mutex_destroy(&t->mutex);
-    pthread_cond_destroy(&t->wake);
+    if (t->process == getpid()) {  // a forked child has this memory and none of the threads
+        atomic_store(&t->stopping, true);
+        announce(t, 0);
+        for (int i = 1; i < t->count; i++) pthread_join(t->workers[i], NULL);
+        pthread_mutex_destroy(&t->mutex);
+        pthread_cond_destroy(&t->wake);
+    }
     free(t->workers);
     free(t);
 }

@@ -7,9 +7,10 @@ typedef struct lq_threads lq_threads;
 typedef void (*lq_work)(void *context, lq_threads *threads, int thread);
 
 lq_threads *lq_threads_start(int count);  // NULL when the system refuses; count includes the caller
-void lq_threads_stop(lq_threads *threads);
+void lq_threads_stop(lq_threads *threads);      // in a forked child it frees the memory alone
 
-// Runs work(context, threads, 0 .. count-1), the caller being thread 0, and returns when all are done.
+// Runs work(context, threads, 0 .. n-1), the caller being thread 0, and returns when all are done. n is the count, or
+// less where the process may use fewer processors.
 void lq_threads_run(lq_threads *threads, lq_work work, void *context);
 
 // Inside work: waits for all threads. Also resets what has been taken.

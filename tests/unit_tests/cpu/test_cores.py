@@ -1,0 +1,67 @@
+"""The quota of control groups is found wherever it stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from langchain_qwen.engine.runners.cpu import cores
+
+V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/cpu,cpuacct"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({}, cores.UNLIMITED, id="no control groups"),
+        pytest.param({"proc/self/cgroup": "0::/", f"{V2}/cpu.max": "200000 100000"}, 2, id="v2 at the top"),
+        pytest.param({"proc/self/cgroup": "0::/", f"{V2}/cpu.max": "max 100000"}, cores.UNLIMITED, id="v2 no limit"),
+        pytest.param({"proc/self/cgroup": "0::/", f"{V2}/cpu.max": "50000 100000"}, 1, id="less than one core"),
+        pytest.param(
+            {
+                "proc/self/cgroup": "0::/user.slice/app.service/child",
+                f"{V2}/user.slice/cpu.max": "300000 100000",
+                f"{V2}/user.slice/app.service/cpu.max": "max 100000",
+                f"{V2}/user.slice/app.service/child/cpu.max": "800000 100000",
+            },
+            3,
+            id="v2 nested, the least on the way up",
+        ),
+        pytest.param(
+            {"proc/self/cgroup": "0::/../../host/path", f"{V2}/cpu.max": "400000 100000"}, 4, id="v2 namespace"
+        ),
+        pytest.param(
+            {"proc/self/cgroup": "0::/docker/abc", f"{V2}/cpu.max": "400000 100000"}, 4, id="v2 named as on the host"
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "12:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n0::/docker/abc",
+                f"{V1}/docker/abc/cpu.cfs_quota_us": "250000",
+                f"{V1}/docker/abc/cpu.cfs_period_us": "100000",
+                f"{V1}/docker/cpu.cfs_quota_us": "-1",
+                f"{V1}/docker/cpu.cfs_period_us": "100000",
+            },
+            2,
+            id="v1",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "4:cpu,cpuacct:/docker/abc",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "50000",
+            },
+            2,
+            id="v1 in a container, by its short name",
+        ),
+        pytest.param({"proc/self/cgroup": "0::/", f"{V2}/cpu.max": "soon"}, cores.UNLIMITED, id="what is no number"),
+    ],
+)
+def test_quota(tmp_path, files, expected):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    assert cores.quota(tmp_path) == expected
+
+
+def test_there_is_a_core():
+    assert cores.usable_cores() >= 1
