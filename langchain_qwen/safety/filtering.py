@@ -129,9 +129,8 @@ class TextFilter:
             out.append(self._take(limit))
         reported += [f for f in kept if f.rule.action is Action.FLAG and f.start < limit]
         self._found = [f for f in self._found if (f.start + 1 if f.rule.action is Action.FLAG else f.end) > limit]
-        return Filtered(
-            [part for part in out if part.text], sorted(reported, key=lambda f: (f.start, f.end, f.rule.id))
-        )
+        reported.sort(key=lambda f: (f.start, f.end, f.rule.id))
+        return Filtered([part for part in out if part.text], reported)
 
     def _take(self, until: int) -> Part:
         """The original text up to a place, which then counts as sent."""

@@ -187,12 +187,12 @@ class InputGuard(Runnable[Any, Any]):
         clean: list[str],
         place: Place,
         events: list[AuditEvent],
-        name_end: str,
+        behind_first: str,
     ) -> None:
         rules = self.parser.system_rules if place == "system" else self.parser.input_rules
         beside = [(rule, found) for rule, found in rules if not _judges_whole_texts(rule.detector)]
         texts = [_Piece(text, n) for n, (text, channel) in enumerate(strings) if channel == "text"]
-        texts[1:1] = [_Piece(name_end, None)] if name_end else []
+        texts[1:1] = [_Piece(behind_first, None)] if behind_first else []
         sent = [_Piece(text, n) for n, (text, channel) in enumerate(strings) if channel == "sent"]
         others = [_Piece(text, n) for n, (text, c) in enumerate(strings) if c in ("reasoning", "call", "other")]
         read = [*texts, *(piece for one in sent for piece in (_Piece(SEPARATOR, None), one))]

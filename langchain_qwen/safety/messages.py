@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -80,12 +81,13 @@ class AnswerFilter:
         """The same chunk with what may leave by now."""
         self._id = self._id or chunk.id
         content, held = self._feed_content(chunk.content)
+        update: dict[str, Any]
         waiting: dict[str, Any] = {name: getattr(chunk, name) for name in _SEPARATELY}
         if held or any(waiting[name] for name in _SEPARATELY[1:]):
             self._held.append(
                 chunk.model_copy(update={"content": held, "usage_metadata": None, "chunk_position": None})
             )
-        update: dict[str, Any] = {"content": content, "additional_kwargs": {}, "chunk_position": None}
+        update = {"content": content, "additional_kwargs": {}, "chunk_position": None}
         update |= {"tool_call_chunks": [], "tool_calls": [], "invalid_tool_calls": []}
         needed = {name: waiting["response_metadata"].get(name) for name in _AT_ONCE} if not self.ended else {}
 
@@ -94,7 +96,7 @@ class AnswerFilter:
             fields = map_message(chunk, visit, skip=(*_SEPARATELY, *_READ_FROM_CHUNKS))
             return {**fields, "response_metadata": metadata}
 
-        nothing = {**dict.fromkeys(rebuild(_same)), "response_metadata": {}}
+        nothing: dict[str, Any] = {**dict.fromkeys(rebuild(_same)), "response_metadata": {}}
         clean = chunk.model_copy(update={**(self._clean(rebuild) or nothing), **update})
         if chunk.chunk_position == "last":
             self._last = clean.model_copy(update={"content": "", "chunk_position": "last"})
@@ -180,7 +182,8 @@ class AnswerFilter:
 
     def _feed_content(self, content: Any) -> tuple[Any, list[Any]]:
         """What may leave of a chunk's content, and what has to wait."""
-        out, held = Content(), []
+        out = Content()
+        held: list[Any] = []
         if isinstance(content, str):
             out.add(self._feed_live("text", content, None))
             return out.as_content(), []
@@ -193,7 +196,7 @@ class AnswerFilter:
             elif continues(block):
                 held.append(block)
             else:
-                out.extend(self._clean(lambda visit, block=block: [map_block(block, visit)]) or [])
+                out.extend(self._clean(partial(_mapped, block)) or [])
         return out.as_content(as_list=True), held
 
     def _feed_block(self, block: Mapping[Any, Any], key: str, channel: Channel, out: Content, held: list[Any]) -> None:
@@ -284,6 +287,10 @@ def _giving(texts: Iterable[str]) -> Visit:
     return lambda text, channel: next(following)  # noqa: ARG005
 
 
+def _mapped(block: Any, visit: Visit) -> list[Any]:
+    return [map_block(block, visit)]
+
+
 def _same(text: str, channel: Channel) -> str:  # noqa: ARG001
     return text
 
@@ -303,7 +310,7 @@ def _groups(strings: Sequence[tuple[str, Channel]]) -> Iterator[tuple[list[int],
     """Which strings are looked at together, and as what."""
     for channels in (("text",), ("reasoning",), ("call",), ("sent", "other")):
         if group := [number for number, (_, channel) in enumerate(strings) if channel in channels]:
-            yield group, _PLACES.get(channels[0], "metadata")  # type: ignore[call-overload]
+            yield group, _PLACES.get(channels[0], "metadata")
     for number, (_, channel) in enumerate(strings):
         if channel == "json":
             yield [number], "tool_call"

@@ -48,7 +48,7 @@ EXEMPT: dict[str, dict[str, str]] = {
 }
 """What is not looked at, by place and name, and why."""
 
-TEXT_KEYS = {"text": "text", "text-plain": "text", "refusal": "refusal", None: "text"}
+TEXT_KEYS: dict[str | None, str] = {"text": "text", "text-plain": "text", "refusal": "refusal", None: "text"}
 """Where blocks of these types hold text that readers join."""
 REASONING_KEYS = {"reasoning": "reasoning", "thinking": "thinking"}
 
@@ -63,7 +63,7 @@ SEPARATOR = "\n;\n"
 
 
 def map_message(message: BaseMessage, visit: Visit, *, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """All fields of a message but the exempt and the skipped ones, each string replaced by what `visit` gives for it."""
+    """All fields of a message but the exempt and the skipped ones, each string replaced by what `visit` gives."""
     fields = {**{name: getattr(message, name) for name in type(message).model_fields}, **(message.model_extra or {})}
     return {
         name: _field(name, value, visit)
@@ -96,8 +96,7 @@ def map_value(
     if isinstance(value, Mapping):
         return _map_dict(value, visit, channel, numbers=numbers, objects=objects, depth=depth)
     if isinstance(value, (list, tuple, set, frozenset)):
-        inside = {"numbers": numbers, "objects": objects, "depth": depth + 1}
-        items = [map_value(item, visit, channel, **inside) for item in value]
+        items = [map_value(item, visit, channel, numbers=numbers, objects=objects, depth=depth + 1) for item in value]
         return items if isinstance(value, list) else _same_kind(value, items)
     if isinstance(value, BaseMessage):
         return value.model_copy(update=map_message(value, visit))
@@ -151,11 +150,10 @@ def split_block(block: Mapping[Any, Any]) -> tuple[str | None, Channel]:
     kind = block.get("type")
     if kind is not None and not isinstance(kind, str):
         return None, "other"
-    for keys, channel in ((TEXT_KEYS, "text"), (REASONING_KEYS, "reasoning")):
-        key = keys.get(kind)  # type: ignore[attr-defined]
-        if key is not None and isinstance(block.get(key), str):
-            return key, channel  # type: ignore[return-value]
-    return None, "other"
+    key = TEXT_KEYS.get(kind) or REASONING_KEYS.get(kind or "")
+    if key is None or not isinstance(block.get(key), str):
+        return None, "other"
+    return key, "text" if kind in TEXT_KEYS else "reasoning"
 
 
 def _field(name: str, value: Any, visit: Visit) -> Any:

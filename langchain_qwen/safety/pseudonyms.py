@@ -1,4 +1,4 @@
-"""What stands in place of a value under `action: hash`: the same for the same value, and no way back without the key."""
+"""What `action: hash` writes in place of a value: the same for the same value, and no way back without the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What chunks of messages need: their content put together, calls that stay unreadable, the tokens of log probabilities."""
+"""What chunks need: their content put together, calls that stay unreadable, the tokens of log probabilities."""
 
 from __future__ import annotations
 
