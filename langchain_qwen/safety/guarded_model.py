@@ -19,8 +19,9 @@ from langchain_qwen import structured_output
 from langchain_qwen.errors import BlockedInputError
 from langchain_qwen.safety.audit import EVENT, adispatch, dispatch
 from langchain_qwen.safety.input_guard import InputGuard
-from langchain_qwen.safety.messages import AnswerFilter, as_last_chunk
+from langchain_qwen.safety.messages import AnswerFilter
 from langchain_qwen.safety.parser import SafetyParser
+from langchain_qwen.safety.streams import as_last_chunk
 
 _CUSTOM_EVENT = ("on_custom_event", "ignore_custom_event", EVENT)
 

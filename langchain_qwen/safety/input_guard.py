@@ -25,8 +25,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_qwen.errors import BlockedInputError
 from langchain_qwen.safety.audit import AuditEvent, Place, adispatch, dispatch
 from langchain_qwen.safety.filtering import RuleDetectors
+from langchain_qwen.safety.joined_text import JoinedText
 from langchain_qwen.safety.parser import SafetyParser
-from langchain_qwen.safety.places import SEPARATOR, Channel, JoinedText, Visit, map_document, map_message, map_value
+from langchain_qwen.safety.places import SEPARATOR, Channel, Visit, map_document, map_message, map_value
 from langchain_qwen.safety.policy import JudgeSpec
 
 # Zero-width joiners and variation selectors belong to emoji and to several scripts; these have no place in a text.

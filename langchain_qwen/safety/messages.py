@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_qwen.safety.audit import Audit, AuditEvent, Place
 from langchain_qwen.safety.filtering import Filtered, TextFilter
+from langchain_qwen.safety.joined_text import JoinedText
 from langchain_qwen.safety.places import (
     EXEMPT,
     SEPARATOR,
     Channel,
-    JoinedText,
     Visit,
     map_block,
     map_message,
@@ -25,7 +23,7 @@ from langchain_qwen.safety.places import (
 )
 from langchain_qwen.safety.policy import Action, Policy, Rule
 from langchain_qwen.safety.refusals import is_refusal
-from langchain_qwen.safety.streams import Content, continues, logprob_texts, readable, unreadable
+from langchain_qwen.safety.streams import Content, continues, logprob_texts, still_unreadable
 
 _OPENING = 240
 _FEW = 8
@@ -119,7 +117,7 @@ class AnswerFilter:
             rest.add([(None, self._refusal_text())])
         if fields is not None:
             rest.extend(fields["content"])
-            fields["tool_call_chunks"] = list(map(_still_unreadable, held.tool_call_chunks, fields["tool_call_chunks"]))
+            fields["tool_call_chunks"] = list(map(still_unreadable, held.tool_call_chunks, fields["tool_call_chunks"]))
         kwargs, calls = (fields["additional_kwargs"], fields["tool_call_chunks"]) if fields else ({}, [])
         if rest.blocks or kwargs or calls:
             content = rest.as_content()
@@ -319,36 +317,3 @@ def _groups(strings: Sequence[tuple[str, Channel]]) -> Iterator[tuple[list[int],
 def _sum(chunks: list[AIMessageChunk]) -> AIMessageChunk:
     empty = AIMessageChunk(content=[])
     return empty + chunks if chunks else empty
-
-
-def _still_unreadable(raw: Mapping[str, Any], clean: Mapping[str, Any]) -> Any:
-    """A call whose arguments could not be read does not become a call by being cleaned."""
-    args, before = clean.get("args") or "", raw.get("args") or ""
-    if before and readable(args) and not readable(before):
-        return {**clean, "args": unreadable(args)}
-    return clean
-
-
-def _as_json(args: Mapping[str, Any]) -> str:
-    return json.dumps(args, ensure_ascii=False, default=str)
-
-
-def as_last_chunk(message: AIMessage) -> AIMessageChunk:
-    """A complete message as the only chunk of its stream."""
-    if isinstance(message, AIMessageChunk):
-        return message.model_copy(update={"chunk_position": "last"})
-    calls = [(call["name"], _as_json(call["args"]), call["id"]) for call in message.tool_calls]
-    calls += [(call["name"] or "", unreadable(call["args"] or ""), call["id"]) for call in message.invalid_tool_calls]
-    return AIMessageChunk(
-        content=message.content,
-        id=message.id,
-        name=message.name,
-        additional_kwargs=message.additional_kwargs,
-        response_metadata=message.response_metadata,
-        usage_metadata=message.usage_metadata,
-        tool_call_chunks=[
-            tool_call_chunk(name=name, args=args, id=id_, index=index) for index, (name, args, id_) in enumerate(calls)
-        ],
-        chunk_position="last",
-        **(message.model_extra or {}),
-    )

@@ -16,10 +16,11 @@ from langchain_qwen.safety.audit import Audit, AuditEvent, adispatch, dispatch
 from langchain_qwen.safety.detectors import build_detectors
 from langchain_qwen.safety.filtering import RuleDetectors, TextFilter
 from langchain_qwen.safety.judging import make_judge
-from langchain_qwen.safety.messages import AnswerFilter, as_last_chunk
+from langchain_qwen.safety.messages import AnswerFilter
 from langchain_qwen.safety.policy import JudgeSpec, Policy
 from langchain_qwen.safety.pseudonyms import Pseudonyms
 from langchain_qwen.safety.scanning import Detector, Find
+from langchain_qwen.safety.streams import as_last_chunk
 
 Output = TypeVar("Output", str, AIMessage)
 

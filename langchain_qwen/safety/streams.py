@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.utils.json import parse_partial_json
 
 from langchain_qwen.safety.places import EXEMPT, split_block
@@ -94,3 +97,36 @@ def logprob_texts(logprobs: Mapping[Any, Any]) -> Iterator[str]:
     yield "\n".join(sorted(names))
     for column in columns.values():
         yield "".join(column)
+
+
+def still_unreadable(raw: Mapping[str, Any], clean: Mapping[str, Any]) -> Any:
+    """A call whose arguments could not be read does not become a call by being cleaned."""
+    args, before = clean.get("args") or "", raw.get("args") or ""
+    if before and readable(args) and not readable(before):
+        return {**clean, "args": unreadable(args)}
+    return clean
+
+
+def _as_json(args: Mapping[str, Any]) -> str:
+    return json.dumps(args, ensure_ascii=False, default=str)
+
+
+def as_last_chunk(message: AIMessage) -> AIMessageChunk:
+    """A complete message as the only chunk of its stream."""
+    if isinstance(message, AIMessageChunk):
+        return message.model_copy(update={"chunk_position": "last"})
+    calls = [(call["name"], _as_json(call["args"]), call["id"]) for call in message.tool_calls]
+    calls += [(call["name"] or "", unreadable(call["args"] or ""), call["id"]) for call in message.invalid_tool_calls]
+    return AIMessageChunk(
+        content=message.content,
+        id=message.id,
+        name=message.name,
+        additional_kwargs=message.additional_kwargs,
+        response_metadata=message.response_metadata,
+        usage_metadata=message.usage_metadata,
+        tool_call_chunks=[
+            tool_call_chunk(name=name, args=args, id=id_, index=index) for index, (name, args, id_) in enumerate(calls)
+        ],
+        chunk_position="last",
+        **(message.model_extra or {}),
+    )
