@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse, hook_config
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ChatMessage, HumanMessage
 from langgraph.runtime import Runtime
+from langgraph.types import Command, Send
 
 from langchain_qwen.errors import BlockedInputError
 from langchain_qwen.safety.guarded_model import GuardedChatModel
@@ -38,23 +40,25 @@ class SafetyMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     @hook_config(can_jump_to=["end"])
     def before_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:  # noqa: ARG002
-        """Check the last message where it is the user's."""
-        message = state["messages"][-1] if state["messages"] else None
-        if not isinstance(message, HumanMessage):
-            return None
-        try:
-            cleaned, _ = self.guard.clean(message)
-        except BlockedInputError as blocked:
-            if self.on_block == "error":
-                raise
-            if self.on_block == "replace":
-                return {"messages": [message.model_copy(update={"content": f"[removed by {blocked.rule}]"})]}
-            return {"messages": [self._refusal(blocked.rule)], "jump_to": "end"}
-        return None if cleaned.content == message.content else {"messages": [cleaned]}
+        """Check what the user wrote since the last answer."""
+        cleaned: list[AnyMessage] = []
+        for message in _since_the_last_answer(state["messages"]):
+            if isinstance(message, (HumanMessage, ChatMessage)):
+                try:
+                    clean = cast("AnyMessage", self.guard.clean(message)[0])
+                except BlockedInputError as blocked:
+                    if self.on_block == "error":
+                        raise
+                    if self.on_block == "end":
+                        return {"messages": [*cleaned, self._refusal(blocked.rule)], "jump_to": "end"}
+                    clean = _note_instead(message, blocked.rule)
+                if clean != message:
+                    cleaned.append(clean)
+        return {"messages": cleaned} if cleaned else None
 
     @hook_config(can_jump_to=["end"])
     async def abefore_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Check the last message where it is the user's."""
+        """Check what the user wrote since the last answer."""
         return await asyncio.to_thread(self.before_model, state, runtime)
 
     def wrap_model_call(self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]) -> ModelResponse:
@@ -76,10 +80,19 @@ class SafetyMiddleware(AgentMiddleware[AgentState[Any], Any]):
         return await asyncio.to_thread(self._clean_result, await handler(request))
 
     def _guarded(self, model: BaseChatModel) -> BaseChatModel:
-        return model if isinstance(model, GuardedChatModel) else self.parser.guard(model)
+        guarded = isinstance(model, GuardedChatModel) and model.parser is self.parser
+        return model if guarded else self.parser.guard(model)
 
     def _clean_result(self, result: Any) -> Any:
-        return self.guard.clean(result)[0] if isinstance(result, ToolMessage) else result
+        if isinstance(result, Command):
+            parts = {name: self.guard.clean_data(getattr(result, name))[0] for name in ("update", "resume")}
+            return replace(result, **parts, goto=self._clean_goto(result.goto))
+        return self.guard.clean_data(result)[0]
+
+    def _clean_goto(self, goto: Any) -> Any:
+        if isinstance(goto, Send):
+            return Send(goto.node, self.guard.clean_data(goto.arg)[0])
+        return [self._clean_goto(one) for one in goto] if isinstance(goto, (list, tuple)) else goto
 
     def _refusal(self, rule: str) -> AIMessage:
         answer = self.parser.new_answer()
@@ -89,3 +102,14 @@ class SafetyMiddleware(AgentMiddleware[AgentState[Any], Any]):
         for chunk in chunks[1:]:
             total = total + chunk
         return AIMessage(content=total.content, response_metadata=total.response_metadata)
+
+
+def _since_the_last_answer(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
+    last = max((place for place, message in enumerate(messages) if isinstance(message, AIMessage)), default=-1)
+    return list(messages[last + 1 :])
+
+
+def _note_instead(message: BaseMessage, rule: str) -> Any:
+    """Only what tells the message apart is kept, and a note in place of its text."""
+    role = {"role": message.role} if isinstance(message, ChatMessage) else {}
+    return type(message)(content=f"[removed by {rule}]", id=message.id, **role)

@@ -18,12 +18,18 @@ from langchain_qwen.safety.policy import Policy
 EVENT = "langchain_qwen.safety"
 logger = logging.getLogger(EVENT)
 
-Place = Literal["input", "output", "tool_call", "tool_result"]
+Place = Literal["input", "system", "history", "tool_result", "output", "reasoning", "tool_call", "metadata"]
+"""Where: what users, the application, the model (before) and tools or documents bring in; an answer's text, its
+reasoning, its tool calls, and all else that it holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One decision. The span counts characters of the text as it was before any edit."""
+    """One decision.
+
+    The span counts characters as they were before any edit: of the answer's text or reasoning, else of the one string
+    that the finding begins in.
+    """
 
     policy: str
     policy_version: str

@@ -19,8 +19,9 @@ from langchain_qwen import structured_output
 from langchain_qwen.errors import BlockedInputError
 from langchain_qwen.safety.audit import EVENT, adispatch, dispatch
 from langchain_qwen.safety.input_guard import InputGuard
-from langchain_qwen.safety.messages import AnswerFilter, as_last_chunk
+from langchain_qwen.safety.messages import AnswerFilter
 from langchain_qwen.safety.parser import SafetyParser
+from langchain_qwen.safety.streams import as_last_chunk
 
 _CUSTOM_EVENT = ("on_custom_event", "ignore_custom_event", EVENT)
 
@@ -121,35 +122,41 @@ class GuardedChatModel(BaseChatModel):
 
     def _chunks(
         self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, kwargs: dict[str, Any]
-    ) -> Iterator[AIMessageChunk]:
+    ) -> Iterator[AIMessage]:
+        """Clean chunks, or the one clean message of a model that does not stream."""
         answer, prompt = self._begin(messages, kwargs)
+        whole = False
         if not answer.ended:
             upstream = self._upstream(prompt, stop, kwargs)
             try:
-                for chunk in upstream:
-                    yield answer.feed(chunk)
+                for message in upstream:
+                    whole = not isinstance(message, AIMessageChunk)
+                    yield answer.whole(message) if whole else answer.feed(message)
                     if answer.ended:
                         break
             finally:
                 upstream.close()  # ends the generation in the engine
-        yield from answer.finish()
+        if not whole:
+            yield from answer.finish()
         _tell(run_manager, answer)
 
     async def _achunks(
         self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, kwargs: dict[str, Any]
-    ) -> AsyncIterator[AIMessageChunk]:
+    ) -> AsyncIterator[AIMessage]:
         answer, prompt = await asyncio.to_thread(self._begin, messages, kwargs)  # a judge may be asked
+        whole = False
         if not answer.ended:
             upstream = self._aupstream(prompt, stop, kwargs)
             try:
-                async for chunk in upstream:
-                    asks = self.parser.judges_outputs
-                    yield await asyncio.to_thread(answer.feed, chunk) if asks else answer.feed(chunk)
+                async for message in upstream:
+                    whole = not isinstance(message, AIMessageChunk)
+                    clean: Any = answer.whole if whole else answer.feed
+                    yield await asyncio.to_thread(clean, message) if self.parser.judges_outputs else clean(message)
                     if answer.ended:
                         break
             finally:
                 await upstream.aclose()
-        for chunk in await asyncio.to_thread(lambda: list(answer.finish())):
+        for chunk in await asyncio.to_thread(answer.finish) if not whole else ():
             yield chunk
         await _atell(run_manager, answer)
 
@@ -169,14 +176,16 @@ class GuardedChatModel(BaseChatModel):
         if not instructions:
             return messages
         if messages and isinstance(messages[0], SystemMessage):
-            first = SystemMessage(f"{messages[0].text}\n\n{instructions}")
-            return [first, *messages[1:]]
+            own: Any = messages[0].content
+            more = f"\n\n{instructions}"
+            content = own + more if isinstance(own, str) else [*own, {"type": "text", "text": more}]
+            return [messages[0].model_copy(update={"content": content}), *messages[1:]]
         return [SystemMessage(instructions), *messages]
 
     def _upstream(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Any) -> Any:
         if type(self.model)._stream is BaseChatModel._stream:
             result = self.model._generate(messages, stop, **kwargs)
-            return (as_last_chunk(g.message) for g in result.generations[:1] if isinstance(g.message, AIMessage))
+            return (_answer_of(generation) for generation in result.generations[:1])
         return _messages(self.model._stream(messages, stop, **kwargs))
 
     def _aupstream(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Any) -> Any:
@@ -192,36 +201,39 @@ class GuardedChatModel(BaseChatModel):
             yield generation
 
 
-def _messages(chunks: Any) -> Iterator[AIMessageChunk]:
+def _messages(chunks: Any) -> Iterator[AIMessage]:
     try:
         for chunk in chunks:
-            yield _as_chunk(chunk.message)
+            yield _answer_of(chunk)
     finally:
         chunks.close()
 
 
-async def _amessages(chunks: Any) -> AsyncIterator[AIMessageChunk]:
+async def _amessages(chunks: Any) -> AsyncIterator[AIMessage]:
     try:
         async for chunk in chunks:
-            yield _as_chunk(chunk.message)
+            yield _answer_of(chunk)
     finally:
         await chunks.aclose()
 
 
-def _as_chunk(message: BaseMessage) -> AIMessageChunk:
-    if isinstance(message, AIMessageChunk):
-        return message
-    assert isinstance(message, AIMessage)
-    return as_last_chunk(message)
+def _answer_of(generation: ChatGeneration) -> AIMessage:
+    message = generation.message
+    if not isinstance(message, AIMessage):
+        raise TypeError(f"a model answers with an AIMessage, not with a {type(message).__name__}")
+    return message
 
 
-def _as_generation(chunk: AIMessageChunk) -> ChatGenerationChunk:
+def _as_generation(message: AIMessage) -> ChatGenerationChunk:
+    chunk = as_last_chunk(message) if not isinstance(message, AIMessageChunk) else message
     finish = chunk.response_metadata.get("finish_reason")
     return ChatGenerationChunk(message=chunk, generation_info={"finish_reason": finish} if finish else None)
 
 
-def _as_result(chunks: list[AIMessageChunk]) -> ChatResult:
-    message = message_chunk_to_message(AIMessageChunk(content="") + chunks)
+def _as_result(messages: list[AIMessage]) -> ChatResult:
+    if len(messages) == 1 and not isinstance(messages[0], AIMessageChunk):
+        return ChatResult(generations=[ChatGeneration(message=messages[0])])
+    message = message_chunk_to_message(AIMessageChunk(content="") + messages)
     return ChatResult(generations=[ChatGeneration(message=message)])
 
 

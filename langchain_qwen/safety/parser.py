@@ -10,14 +10,17 @@ from typing import Any, TypeVar, cast
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from pydantic import SecretStr
 
 from langchain_qwen.safety.audit import Audit, AuditEvent, adispatch, dispatch
 from langchain_qwen.safety.detectors import build_detectors
 from langchain_qwen.safety.filtering import RuleDetectors, TextFilter
 from langchain_qwen.safety.judging import make_judge
-from langchain_qwen.safety.messages import AnswerFilter, as_last_chunk
+from langchain_qwen.safety.messages import AnswerFilter
 from langchain_qwen.safety.policy import JudgeSpec, Policy
+from langchain_qwen.safety.pseudonyms import Pseudonyms
 from langchain_qwen.safety.scanning import Detector, Find
+from langchain_qwen.safety.streams import as_last_chunk
 
 Output = TypeVar("Output", str, AIMessage)
 
@@ -37,8 +40,12 @@ class SafetyParser(Runnable[Any, Any]):
         detectors: Detectors of your own by name: a `Detector`, or a function from a line to the spans that count.
         language: Language of the refusal text.
         as_json: The text is JSON, so edits are written in JSON's escapes. Set by `guard` where a schema is bound.
+        hash_key: The deployment's key for `action: hash`, 16 bytes or more. Default: the environment's
+            LANGCHAIN_QWEN_HASH_KEY, or else a random key, with which equal values are known again within this process
+            only. It is never logged.
 
     Raises:
+        InvalidParameterError: For a key that is too short.
         PolicyError: For policies that are not valid or need what was not given.
     """
 
@@ -52,15 +59,18 @@ class SafetyParser(Runnable[Any, Any]):
         detectors: Mapping[str, Detector | Find] | None = None,
         language: str = "en",
         as_json: bool = False,
+        hash_key: SecretStr | bytes | None = None,
     ):
         self.policy = policy if isinstance(policy, Policy) else Policy.load(policy)
         self.audit = Audit(self.policy)
         self.language = language
         self.as_json = as_json
+        self._pseudonyms = Pseudonyms(hash_key)
         self._judge = make_judge(judge) if judge else None
         self._known: dict[str, Any] = {"system_prompt": system_prompt, "canary": canary, "custom": detectors}
         self.output_rules = self._rules("output")
         self.input_rules = self._rules("input")
+        self.system_rules = self._rules("system")
 
     def _rules(self, side: str) -> RuleDetectors:
         return [
@@ -76,7 +86,11 @@ class SafetyParser(Runnable[Any, Any]):
 
     def new_filter(self, as_json: bool = False) -> TextFilter:
         """A filter for one text of the output side."""
-        return TextFilter(self.output_rules, as_json=as_json)
+        return TextFilter(self.output_rules, as_json=as_json, pseudonyms=self._pseudonyms)
+
+    def new_input_filter(self, rules: RuleDetectors, *, as_json: bool = False) -> TextFilter:
+        """A filter for one text of the input side."""
+        return TextFilter(rules, as_json=as_json, pseudonyms=self._pseudonyms)
 
     def new_answer(self, *, as_json: bool | None = None) -> AnswerFilter:
         """A filter for one answer."""

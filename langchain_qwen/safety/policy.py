@@ -85,7 +85,9 @@ class Rule(_Data):
     severity: Severity = Severity.MEDIUM
     action: Action
     replacement: str | None = None
-    applies_to: tuple[Literal["input", "output"], ...] = ("output",)
+    applies_to: tuple[Literal["input", "output", "system"], ...] = ("output",)
+    """Output: what the model says. Input: what users, documents, tools and earlier answers bring in. System: the system
+    messages, which are the application's own."""
 
     @model_validator(mode="after")
     def _rewrite_has_a_text(self) -> Self:
