@@ -8,6 +8,7 @@ from importlib import metadata
 import torch
 
 from langchain_qwen.engine.runners.cpu import library
+from langchain_qwen.errors import EngineError
 
 PACKAGES = (
     "langchain-qwen",
@@ -78,5 +79,5 @@ def _cpu_engine() -> CpuEngine:
         return CpuEngine(built=False)
     try:
         return CpuEngine(built=True, kernels=library.load().lq_best_kernels().decode())
-    except OSError as error:
+    except EngineError as error:
         return CpuEngine(built=True, error=str(error))
