@@ -31,7 +31,7 @@ integration_tests: setup ## tests on a real Qwen2.5 checkpoint (pulled at first 
 
 test-native: ## the C engine under the address and undefined-behaviour sanitizers, on random models and schedules
 	sh tests/native/build.sh fuzz
-	build/native/fuzz/fuzz 200
+	build/fuzzers/fuzz/fuzz 200
 
 FUZZ_SECONDS ?= 600
 CLANG ?= clang
@@ -39,8 +39,8 @@ CLANG ?= clang
 fuzz: setup ## hostile models, weights and files, FUZZ_SECONDS (600) for each target; needs clang with libFuzzer
 	for target in fuzz_runner fuzz_pack; do \
 		CC=$(CLANG) sh tests/native/build.sh $$target -fsanitize=fuzzer && mkdir -p build/corpus/$$target && \
-		build/native/$$target/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=512 -len_control=0 -rss_limit_mb=3000 \
-			-artifact_prefix=build/native/ build/corpus/$$target || exit 1; \
+		build/fuzzers/$$target/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=512 -len_control=0 -rss_limit_mb=3000 \
+			-artifact_prefix=build/fuzzers/ build/corpus/$$target || exit 1; \
 	done
 	LANGCHAIN_QWEN_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/unit_tests/test_hostile_files.py -q
 

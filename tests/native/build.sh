@@ -4,7 +4,7 @@ set -eu
 name=$1
 shift
 native=langchain_qwen/engine/runners/cpu/native
-out=build/native/$name
+out=build/fuzzers/$name
 mkdir -p "$out"
 compile() {
     "${CC:-cc}" -g -O1 -std=gnu11 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all "$@"
