@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from langchain_qwen.checkpoints import open_folder
-from langchain_qwen.engine.runners.torch.load import load_model
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
 from langchain_qwen.engine.runners.cpu.weights import ModelWeights, load_weights
 from langchain_qwen.engine.runners.protocol import Chunk
+from langchain_qwen.engine.runners.torch.load import load_model
 from langchain_qwen.engine.runners.torch.runner import ATTENTION, TransformersRunner
 from langchain_qwen.errors import EngineError, IncompleteCheckpointError, QwenError, UnsupportedModelError
 from tests.damage import bf16, copy_with
