@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from langchain_core.language_models import LanguageModelInput
-from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
-from langchain_core.runnables import Runnable
 
 from langchain_qwen.cli import model as models
 from langchain_qwen.cli.commands import Leave, find_command
 from langchain_qwen.cli.conversation import Conversation
 from langchain_qwen.cli.lines import interactive, line_reader
+from langchain_qwen.cli.session import Session
 from langchain_qwen.cli.terminal import say, write
-from langchain_qwen.errors import ContextOverflowError, QwenError
+from langchain_qwen.errors import QwenError
 
 if TYPE_CHECKING:
     from langchain_qwen.personas import Persona
@@ -41,94 +36,35 @@ def chat(
     conversation = Conversation.load(load) if load else Conversation()
     if system:
         conversation = replace(conversation, system=system)
-    session = Chat(models.make_model(options, load=True), conversation, persona)
+    session = Session(models.make_model(options, load=True), conversation, persona)
     if interactive():
         say(f"{options.model}: /help shows what there is, Ctrl-C stops an answer, Ctrl-D leaves.")
-    session.run(line_reader())
+    read = line_reader()
+    while _turn(session, read):
+        pass
 
 
-class Chat:
-    """The loop of questions, answers and commands."""
-
-    def __init__(self, model: BaseChatModel, conversation: Conversation, persona: Persona | None = None):
-        self.model = model
-        self.persona = persona
-        self.conversation = conversation
-        self.last_answer: AIMessage | None = None
-
-    def run(self, read: Callable[[], str]) -> None:
-        """Until the input ends or the user leaves; no error of ours ends it."""
-        while self._turn(read):
-            pass
-
-    @property
-    def _speaker(self) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model, as the persona where there is one."""
-        return self.model if self.persona is None else self.persona.with_model(self.model)
-
-    def _turn(self, read: Callable[[], str]) -> bool:
-        """Read and handle one message or command; whether to go on."""
-        try:
-            self.handle(read())
-        except Leave:
-            return False
-        except EOFError:
-            if interactive():
-                write("\n")
-            return False
-        except KeyboardInterrupt:
-            write("\n")
-            say("(/exit or Ctrl-D leaves)")
-        except QwenError as error:
-            say(str(error), style="red")
-        return True
-
-    def handle(self, text: str) -> None:
-        """A command or a message."""
-        if text.startswith("/"):
-            name, _, argument = text.partition(" ")
-            find_command(name).run(self, argument.strip())
-        elif text.strip():
-            self.answer(text)
-
-    def answer(self, text: str) -> None:
-        """Stream the answer to a message and remember both."""
-        messages = [*self.conversation.messages, HumanMessage(text)]
-        self.conversation.unanswered = text
-        chunks: list[AIMessageChunk] = []
-        try:
-            with closing(models.stream_chunks(self._speaker, messages, "Thinking")) as stream:
-                for chunk in stream:
-                    chunks.append(chunk)
-                    write(chunk.text)
-        except KeyboardInterrupt:
-            kept = self._keep(text, chunks)
-            say("(stopped)" if kept else "(stopped before the answer; /retry asks again)")
-        except ContextOverflowError as error:
-            say(
-                f"The conversation no longer fits: with your message it has {error.prompt_tokens:,} tokens, "
-                f"{error.reserved_tokens:,} are reserved for the answer, and the window holds "
-                f"{error.context_window:,}. /reset starts over (/save FILE keeps this one first); then /retry sends "
-                "your message again.",
-                style="yellow",
-            )
-        except QwenError as error:
-            self._keep(text, chunks)
-            say(str(error), style="red")
-        else:
-            if not self._keep(text, chunks):
-                say("(an empty answer; /retry asks again)")
+def _turn(session: Session, read: Callable[[], str]) -> bool:
+    """Read and handle one message or command; whether to go on. No error of ours ends the chat."""
+    try:
+        _handle(session, read())
+    except Leave:
+        return False
+    except EOFError:
         if interactive():
             write("\n")
-
-    def _keep(self, text: str, chunks: list[AIMessageChunk]) -> bool:
-        """Remember what has come; whether there was anything."""
-        answer = models.join(chunks)
-        if not answer.text:
-            return False
+        return False
+    except KeyboardInterrupt:
         write("\n")
-        self.conversation.add(text, answer)
-        self.last_answer = answer
-        if answer.response_metadata.get("finish_reason") == "length":
-            say("(cut: --max-tokens, or the window, allowed no more)")
-        return True
+        say("(/exit or Ctrl-D leaves)")
+    except QwenError as error:
+        say(str(error), style="red")
+    return True
+
+
+def _handle(session: Session, text: str) -> None:
+    if text.startswith("/"):
+        name, _, argument = text.partition(" ")
+        find_command(name).run(session, argument.strip())
+    elif text.strip():
+        session.answer(text)

@@ -7,17 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from langchain_qwen.cli.conversation import Conversation
 from langchain_qwen.cli.persona import choose, list_personas
+from langchain_qwen.cli.session import Session
 from langchain_qwen.cli.terminal import say, show
 from langchain_qwen.errors import InvalidParameterError
-
-if TYPE_CHECKING:
-    from langchain_qwen.cli.chat import Chat
 
 
 class Leave(Exception):  # noqa: N818  no error
@@ -30,7 +27,7 @@ class Command:
 
     usage: str
     does: str
-    run: Callable[[Chat, str], None]
+    run: Callable[[Session, str], None]
 
 
 def find_command(name: str) -> Command:
@@ -46,77 +43,77 @@ def find_command(name: str) -> Command:
     raise InvalidParameterError(f"there is no {name}; {hint} (A message that begins with / needs a space before it.)")
 
 
-def _system(chat: Chat, text: str) -> None:
+def _system(session: Session, text: str) -> None:
     if text:
-        chat.conversation.system = text
+        session.conversation.system = text
         say("(the next answers follow it)")
     else:
-        show(chat.conversation.system or "There is no system message; /system TEXT sets one.")
+        show(session.conversation.system or "There is no system message; /system TEXT sets one.")
 
 
-def _persona(chat: Chat, name: str) -> None:
+def _persona(session: Session, name: str) -> None:
     if name:
-        chat.persona = None if name == "none" else choose(name, None)
-        say("(the next answers come from it)" if chat.persona else "(the bare model answers)")
+        session.persona = None if name == "none" else choose(name, None)
+        say("(the next answers come from it)" if session.persona else "(the bare model answers)")
     else:
-        show(f"{list_personas()}\n\nNow: {chat.persona.name if chat.persona else 'none'}")
+        show(f"{list_personas()}\n\nNow: {session.persona.name if session.persona else 'none'}")
 
 
-def _language(chat: Chat, name: str) -> None:
+def _language(session: Session, name: str) -> None:
     if name:
-        chat.persona = chat.persona.replace(language=name) if chat.persona else choose(None, name)
-        say(f"(the next answers: {chat.persona.language if chat.persona else name})")
+        session.persona = session.persona.replace(language=name) if session.persona else choose(None, name)
+        say(f"(the next answers: {session.persona.language if session.persona else name})")
     else:
-        show((chat.persona.language if chat.persona else None) or "No rule; /language auto, or /language de.")
+        show((session.persona.language if session.persona else None) or "No rule; /language auto, or /language de.")
 
 
-def _reset(chat: Chat, _: str) -> None:
-    chat.conversation.turns.clear()
-    chat.last_answer = None
-    kept = "; the system message stays" if chat.conversation.system else ""
-    waits = "; /retry sends your last message" if chat.conversation.unanswered else ""
+def _reset(session: Session, _: str) -> None:
+    session.conversation.turns.clear()
+    session.last_answer = None
+    kept = "; the system message stays" if session.conversation.system else ""
+    waits = "; /retry sends your last message" if session.conversation.unanswered else ""
     say(f"(a new conversation{kept}{waits})")
 
 
-def _retry(chat: Chat, _: str) -> None:
-    if chat.conversation.unanswered is None:
+def _retry(session: Session, _: str) -> None:
+    if session.conversation.unanswered is None:
         raise InvalidParameterError("every message has been answered; there is nothing to send again")
-    chat.answer(chat.conversation.unanswered)
+    session.answer(session.conversation.unanswered)
 
 
-def _tokens(chat: Chat, _: str) -> None:
-    messages = chat.conversation.messages
-    if chat.persona and messages:
-        messages = chat.persona.messages(messages)
-    used = chat.model.get_num_tokens_from_messages(messages) if messages else 0
-    window = (chat.model.profile or {})["max_input_tokens"]
+def _tokens(session: Session, _: str) -> None:
+    messages = session.conversation.messages
+    if session.persona and messages:
+        messages = session.persona.messages(messages)
+    used = session.model.get_num_tokens_from_messages(messages) if messages else 0
+    window = (session.model.profile or {})["max_input_tokens"]
     show(f"conversation: {used:,} of {window:,} tokens, {max(0, window - used):,} left")
-    if chat.last_answer is None or chat.last_answer.usage_metadata is None:
+    if session.last_answer is None or session.last_answer.usage_metadata is None:
         return
-    usage = chat.last_answer.usage_metadata
+    usage = session.last_answer.usage_metadata
     cached = usage.get("input_token_details", {}).get("cache_read", 0)
-    speed = chat.last_answer.response_metadata["timings"]["tokens_per_second"]
+    speed = session.last_answer.response_metadata["timings"]["tokens_per_second"]
     pace = "" if speed is None else f", {speed:.1f} tokens/s"
     counts = f"{usage['output_tokens']:,} tokens, to {usage['input_tokens']:,} ({cached:,} of them cached)"
     show(f"last answer: {counts}{pace}")
 
 
-def _save(chat: Chat, name: str, *, overwrite: bool = False) -> None:
+def _save(session: Session, name: str, *, overwrite: bool = False) -> None:
     if not name:
         raise InvalidParameterError("where to? /save FILE")
-    chat.conversation.save(Path(name), overwrite=overwrite)
+    session.conversation.save(Path(name), overwrite=overwrite)
     say(f"(saved; /load {name} or --load {name} goes on with it)")
 
 
-def _load(chat: Chat, name: str) -> None:
+def _load(session: Session, name: str) -> None:
     if not name:
         raise InvalidParameterError("which? /load FILE")
-    chat.conversation = Conversation.load(Path(name))
-    chat.last_answer = None
-    say(f"({len(chat.conversation.messages)} messages)")
+    session.conversation = Conversation.load(Path(name))
+    session.last_answer = None
+    say(f"({len(session.conversation.messages)} messages)")
 
 
-def _help(_: Chat, __: str) -> None:
+def _help(_: Session, __: str) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for command in COMMANDS.values():
         table.add_row(command.usage, command.does)
@@ -124,7 +121,7 @@ def _help(_: Chat, __: str) -> None:
     show("A line that ends with \\ goes on in the next one. Ctrl-C stops an answer.")
 
 
-def _leave(_: Chat, __: str) -> None:
+def _leave(_: Session, __: str) -> None:
     raise Leave
 
 
