@@ -100,7 +100,8 @@ class CallReader:
             yield from self._closing(CLOSE)
 
     def _until_close(self) -> Generator[None, None, str]:
-        source, taken = self._source, []
+        source = self._source
+        taken: list[str] = []
         while (end := source.window.find(CLOSE, source.at)) < 0:
             left = len(source.window) - source.at
             if source.final:
@@ -294,7 +295,7 @@ class _PassedOn(Heard):
 
     def __init__(self, hear: Callable[[str], None]):
         super().__init__()
-        self.pass_on = hear  # type: ignore[method-assign]
+        self.pass_on = hear  # type: ignore[assignment,method-assign]
 
 
 class _Unnamed(Heard):
