@@ -280,8 +280,8 @@ class Replay:
         return ContextOverflowError(
             f"after all steps ({', '.join(limits.steps) or 'none'}) the prompt has {at_least}{view.tokens} tokens, "
             f"but the budget is {limits.budget} (a window of {limits.window} less {reserved} for answers); the largest "
-            f"message left, messages[{largest.places[0] if largest.places else 'summary'}], has {largest.tokens}. Shorten "
-            'or unpin messages, reserve less, or set oversize="shorten"',
+            f"message left, messages[{largest.places[0] if largest.places else 'summary'}], has {largest.tokens}. "
+            'Shorten or unpin messages, reserve less, or set oversize="shorten"',
             prompt_tokens=view.tokens,
             reserved_tokens=reserved,
             context_window=limits.window,

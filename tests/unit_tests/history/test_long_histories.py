@@ -77,12 +77,15 @@ def test_system_messages_that_can_never_fit_are_refused_before_the_rest_is_read(
 
 
 def test_results_are_cleared_as_few_as_needed(model: ChatQwen):
-    history = [HumanMessage("q"), call(12), *(result(i, str(i)) for i in range(12))]
-    trim = HistoryTrimmer(model, window=1300, reserve=100, steps=("clear",), low_mark=0.8, high_mark=0.9)
+    history = [HumanMessage("q"), call(6), *(ToolMessage("result " * 60, tool_call_id=str(i)) for i in range(6))]
+    trim = HistoryTrimmer(
+        model, window=2000, reserve=100, steps=("clear",), low_mark=0.8, high_mark=0.9, keep_results=0
+    )
     assert model.get_num_tokens_from_messages(history) > trim.limits.high
     messages, report = trim.with_report(history)
+    assert 0 < len(report.cleared) < 6
     assert report.cleared == tuple(range(2, 2 + len(report.cleared)))
-    assert trim.limits.low - 60 < report.tokens_after <= trim.limits.low
+    assert trim.limits.low - 400 < report.tokens_after <= trim.limits.low
     assert report.tokens_after == model.get_num_tokens_from_messages(messages)
 
 
