@@ -311,13 +311,16 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         checkpoint = self._checkpoint(model)
         _check_bias(parameters.logit_bias, checkpoint.vocab_size)
         tokenizer = self._tokenizer(checkpoint)
+        prompter = self._prompter(checkpoint)
+        # Says so now where reading megabytes would only tell how many too many they are.
+        _room(prompter.least(messages), parameters.max_tokens, checkpoint.context_window, "at least ")
         constraint = None
         if plan.grammar is not None:
             constraint = Constraint(tokenizer.llguidance, plan.grammar)
             constraint.check()
         if plan.instruction is not None:
             messages = [*messages, SystemMessage(plan.instruction)]
-        prompt_ids = self._prompter(checkpoint).encode(messages, plan.tools)
+        prompt_ids = prompter.encode(messages, plan.tools)
         request = Request(
             prompt_ids=tuple(prompt_ids),
             max_tokens=_room(len(prompt_ids), parameters.max_tokens, checkpoint.context_window),
@@ -488,7 +491,7 @@ def _check_bias(logit_bias: Mapping[int, float] | None, vocab_size: int) -> None
             )
 
 
-def _room(prompt_tokens: int, max_tokens: int | None, window: int) -> int:
+def _room(prompt_tokens: int, max_tokens: int | None, window: int, at_least: str = "") -> int:
     """How long the answer may get.
 
     Raises:
@@ -498,8 +501,9 @@ def _room(prompt_tokens: int, max_tokens: int | None, window: int) -> int:
     reserved = max_tokens or 1
     if room < reserved:
         raise ContextOverflowError(
-            f"the prompt has {prompt_tokens} tokens and {reserved} are reserved for the answer, but the context "
-            f"window holds {window}: {reserved - room} too many. Shorten or trim the messages, or lower `max_tokens`",
+            f"the prompt has {at_least}{prompt_tokens} tokens and {reserved} are reserved for the answer, but the "
+            f"context window holds {window}: {at_least}{reserved - room} too many. Shorten or trim the messages, or "
+            "lower `max_tokens`",
             prompt_tokens=prompt_tokens,
             reserved_tokens=reserved,
             context_window=window,

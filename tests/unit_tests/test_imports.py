@@ -33,7 +33,7 @@ MAY_IMPORT = {
     },
     "yes_or_no": set(),
     "grounding": {"errors", "yes_or_no"},
-    "history": {"errors", "prompting", "chat_models"},  # the last for its type only
+    "history": {"errors", "checkpoints", "prompting", "chat_models"},  # the last for its type only
     "init_chat_model": {"errors"},
     "personas": {"errors", "output", "chat_models"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas"},
