@@ -322,6 +322,8 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         model = self._open(name, fresh=True)
         checkpoint = model.checkpoint
         _check_bias(parameters.logit_bias, checkpoint.vocab_size)
+        # Says so now where reading megabytes would only tell how many too many they are.
+        _room(model.prompter.least(messages), parameters.max_tokens, checkpoint.context_window, "at least ")
         constraint = None if plan.grammar is None else Constraint(model.tokenizer.llguidance, plan.grammar)
         if constraint is not None:
             constraint.check()
@@ -496,7 +498,7 @@ def _check_bias(logit_bias: Mapping[int, float] | None, vocab_size: int) -> None
             )
 
 
-def _room(prompt_tokens: int, max_tokens: int | None, window: int) -> int:
+def _room(prompt_tokens: int, max_tokens: int | None, window: int, at_least: str = "") -> int:
     """How long the answer may get.
 
     Raises:
@@ -506,8 +508,9 @@ def _room(prompt_tokens: int, max_tokens: int | None, window: int) -> int:
     reserved = max_tokens or 1
     if room < reserved:
         raise ContextOverflowError(
-            f"the prompt has {prompt_tokens} tokens and {reserved} are reserved for the answer, but the context "
-            f"window holds {window}: {reserved - room} too many. Shorten or trim the messages, or lower `max_tokens`",
+            f"the prompt has {at_least}{prompt_tokens} tokens and {reserved} are reserved for the answer, but the "
+            f"context window holds {window}: {at_least}{reserved - room} too many. Shorten or trim the messages, or "
+            "lower `max_tokens`",
             prompt_tokens=prompt_tokens,
             reserved_tokens=reserved,
             context_window=window,

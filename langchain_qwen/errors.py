@@ -147,7 +147,7 @@ class ContextOverflowError(RequestError, core.ContextOverflowError):
     """The prompt plus the reserved answer is longer than the context window.
 
     Attributes:
-        prompt_tokens: Tokens of the prompt, exact.
+        prompt_tokens: Tokens of the prompt, exact unless the message says "at least".
         reserved_tokens: Tokens kept free for the answer.
         context_window: Tokens the model can hold.
     """

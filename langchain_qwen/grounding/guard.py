@@ -30,6 +30,7 @@ _NOW = regex.compile(
 # Asked of the model where the words of a question do not tell. Yes to the first and No to the second speak for news.
 _RECENT = "Is this a question about recent news? Reply with Yes or No."
 _LASTING = "Will the right answer to this question still be the same in ten years? Reply with Yes or No."
+_MOST_ASKED = 4_000  # characters
 # What a question is compared with, so that a model's liking for Yes cancels out.
 _TIMELESS = "How many sides does a triangle have?"
 
@@ -188,6 +189,8 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
 
 
 def _prompts(question: str) -> list[list[BaseMessage]]:
+    if len(question) > _MOST_ASKED:  # what a long message asks stands at its beginning or its end
+        question = f"{question[: _MOST_ASKED // 2]} ... {question[-_MOST_ASKED // 2 :]}"
     return [
         [SystemMessage("You sort questions."), HumanMessage(f"Question: {one}\n\n{asked}")]
         for one in (question, _TIMELESS)

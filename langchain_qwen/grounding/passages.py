@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from itertools import islice
 from typing import Any
 
 from langchain_core.documents import Document
 
-from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.grounding.instructions import Instruction, find_instructions
-from langchain_qwen.grounding.retrieving import START
+from langchain_qwen.grounding.retrieving import END, START, BM25Retriever, split_documents
 from langchain_qwen.grounding.texts import ShownText, quotable_units, show
 from langchain_qwen.grounding.types import LeftOut, Nearest, Suspicious
 
 _WITHHELD = "[...]"
+_MOST_TITLE = 200  # characters of a title that a prompt shows
+_MOST_TEXT = 2_000_000  # characters of a document that are read
+_CHUNKS = 3  # chunks that stand for a document that is too long
+_MOST_COMPARED = 100  # passages that further ones are compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,16 @@ class Passage:
 
     def source_span(self, start: int, end: int) -> tuple[int, int]:
         """The span in the document, of which the retrieved text may be a chunk, of a span of the shown text."""
-        offset = self.document.metadata.get(START, 0)
         first, last = self.shown.source_span(start, end)
-        return offset + first, offset + last
+        return self.offset + first, self.offset + last
+
+    @property
+    def offset(self) -> int:
+        """Where the retrieved text begins in its document; 0 where the metadata has no such number."""
+        start = self.document.metadata.get(START)
+        if isinstance(start, str) and start.isascii() and start.isdecimal() and len(start) < 19:
+            return int(start)
+        return start if isinstance(start, int) and not isinstance(start, bool) and start >= 0 else 0
 
     def source_text(self, start: int, end: int) -> str:
         """The text of the source under a span of the shown text."""
@@ -106,62 +117,125 @@ def read_passages(documents: Sequence[Document], *, date_key: str = "date", with
 
     Args:
         documents: Best first.
-        date_key: Where the metadata has the document's date (a date, or text in ISO format).
+        date_key: Where the metadata has the document's date (a date, or text in ISO format); others are undated.
         withhold: Keep text that gives the model orders out of the prompt; else it is reported only.
     """
-    passages = []
-    for number, document in enumerate(documents, 1):
-        shown = show(document.page_content)
+    passages: list[Passage] = []
+    seen: dict[str, Passage] = {}
+    for number, document in enumerate(map(_sound, documents), 1):
+        first = seen.get(document.page_content)
+        shown = first.shown if first else show(document.page_content)
         if not shown.text:
             continue
-        found = tuple(find_instructions(shown.text, withhold=withhold))
-        units = tuple(
-            unit
-            for unit in quotable_units(shown.text)
-            if not any(one.start < unit[1] and unit[0] < one.end for one in found)
-        )
-        title = show(str(document.metadata.get("title") or "")).text.replace("\n", " ")
-        if any(find_instructions(title)):
-            title = ""
         day = read_date(document.metadata.get(date_key))
-        passages.append(Passage(document, document.id or str(number), shown, day, title, found, units))
+        title = _title(document.metadata.get("title"))
+        document_id = document.id or str(number)
+        if first:
+            passages.append(replace(first, document=document, document_id=document_id, date=day, title=title))
+            continue
+        found = tuple(find_instructions(shown.text, withhold=withhold))
+        units = tuple(_quotable(shown.text, found))
+        passages.append(Passage(document, document_id, shown, day, title, found, units))
+        seen[document.page_content] = passages[-1]
     return passages
 
 
-def read_date(value: Any) -> date | None:
-    """A date of metadata; None for none, the first day for a year or a month.
+def _quotable(text: str, instructions: Sequence[Instruction]) -> Iterator[tuple[int, int]]:
+    """Units that no instruction overlaps; both are in their order."""
+    at = 0
+    for start, end in quotable_units(text):
+        while at < len(instructions) and instructions[at].end <= start:
+            at += 1
+        if at == len(instructions) or instructions[at].start >= end:
+            yield start, end
 
-    Raises:
-        InvalidParameterError: For something else.
-    """
-    if value is None or value == "":
-        return None
+
+def _sound(document: Document) -> Document:
+    """A document whose id is text and whose metadata has text as keys, whatever a store made of them."""
+    metadata = document.metadata if isinstance(document.metadata, dict) else {}
+    named = all(isinstance(key, str) for key in metadata) and isinstance(document.id, str | None)
+    if named and metadata is document.metadata and isinstance(document.page_content, str):
+        return document
+    return Document.model_construct(
+        id=None if document.id is None else str(document.id),
+        page_content=document.page_content if isinstance(document.page_content, str) else "",
+        metadata={str(key): value for key, value in metadata.items()},
+        type="Document",
+    )
+
+
+def _title(value: Any) -> str:
+    """A title as the prompt shows it; none where it is no text, or gives the model orders."""
+    title = show(value[: 4 * _MOST_TITLE]).text.replace("\n", " ") if isinstance(value, str) else ""
+    if len(title) > _MOST_TITLE:
+        title = f"{title[:_MOST_TITLE]}..."
+    return "" if any(find_instructions(title)) else title
+
+
+def read_date(value: Any) -> date | None:
+    """A date of metadata: of text in ISO format, the first day for a year or a month; None for all else."""
     if isinstance(value, datetime):
         return value.date()
     if isinstance(value, date):
         return value
-    match = re.fullmatch(r"(\d{4})(?:-(\d{2})(?:-(\d{2}).*)?)?", str(value).strip(), re.DOTALL)
-    if match:
-        year, month, day = (int(part or 1) for part in match.groups())
-        try:
-            return date(year, month, day)
-        except ValueError:
-            pass  # as for other text
-    raise InvalidParameterError(
-        f"a document's date is {value!r}; give a date, or text such as '2024-05-31', or name another `date_key`"
-    )
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        return None
+    match = re.match(r"\s*(\d{4})(?:-(\d{2})(?:-(\d{2})(?!\d).*)?)?\s*\Z", str(value)[:100], re.DOTALL)
+    if not match:
+        return None
+    year, month, day = (int(part or 1) for part in match.groups())
+    try:
+        return date(year, month, day)
+    except ValueError:  # there is no such day
+        return None
+
+
+def cut_down(
+    documents: Sequence[Document], query: str, *, most_tokens: int, count: Callable[[str], int]
+) -> tuple[list[Document], list[LeftOut]]:
+    """Put the chunks that are nearest to the query in the place of documents that are too long for a prompt.
+
+    Args:
+        documents: As retrieved. Of each, the first two million characters are read.
+        query: What is looked for.
+        most_tokens: The most tokens of a document that stays whole.
+        count: Counts the tokens of a text.
+
+    Returns:
+        Documents, and what of long ones was not read.
+    """
+    kept: list[Document] = []
+    left_out: list[LeftOut] = []
+    for number, document in enumerate(map(_sound, documents), 1):
+        text = document.page_content
+        if len(text) <= most_tokens // 2 or count(text[:_MOST_TEXT]) <= most_tokens:
+            kept.append(document)
+            continue
+        whole = Passage(document, document.id or str(number), ShownText("", (), ()), None, "")
+        if len(text) > _MOST_TEXT:
+            span = {"source_start": whole.offset + _MOST_TEXT, "source_end": whole.offset + len(text)}
+            left_out.append(LeftOut(document_id=whole.document_id, reason="too long", **span))
+        read = document.model_copy(update={"id": whole.document_id, "page_content": text[:_MOST_TEXT]})
+        chunks = split_documents([read], chunk_tokens=max(1, most_tokens // 4), count=count)
+        for chunk in BM25Retriever(documents=chunks, k=_CHUNKS).invoke(query) or chunks[:1]:
+            chunk.metadata[START] += whole.offset
+            chunk.metadata[END] += whole.offset
+            kept.append(chunk)
+    return kept, left_out
 
 
 def without_duplicates(passages: Sequence[Passage]) -> tuple[list[Passage], list[LeftOut]]:
     """Leave out passages whose text another one holds, the better one staying."""
     kept: list[Passage] = []
+    texts: dict[str, None] = {}
     left_out = []
     for passage in passages:
         text = " ".join(passage.text.casefold().split())
-        if any(text in " ".join(other.text.casefold().split()) for other in kept):
+        if text in texts or any(text in other for other in islice(texts, _MOST_COMPARED)):
             left_out.append(passage.left_out("duplicate"))
         else:
             kept.append(passage)
+            texts[text] = None
     return kept, left_out
 
 
@@ -189,5 +263,5 @@ def arranged(passages: Sequence[Passage]) -> list[Passage]:
 
     What is between is in the order of the documents, so that the same passages make the same prompt.
     """
-    between = sorted(passages[2:], key=lambda passage: (passage.document_id, passage.document.metadata.get(START, 0)))
+    between = sorted(passages[2:], key=lambda passage: (passage.document_id, passage.offset))
     return [*passages[1:2], *between, *passages[:1]]

@@ -14,7 +14,7 @@ from langchain_core.messages import BaseMessage
 from langchain_qwen.grounding import prompts
 from langchain_qwen.grounding.composing import Composer, Evidence
 from langchain_qwen.grounding.cutoff import named_years
-from langchain_qwen.grounding.passages import Passage, pack, read_passages, without_duplicates
+from langchain_qwen.grounding.passages import Passage, cut_down, pack, read_passages, without_duplicates
 from langchain_qwen.grounding.quoting import Quote, QuoteReader, quote_grammar
 from langchain_qwen.grounding.steps import (
     QUOTE_TOKENS,
@@ -34,6 +34,7 @@ from langchain_qwen.grounding.verifying import Support, declines, support, years
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _STANDALONE_TOKENS = 100
+_DOCUMENTS = 20  # so many are read for each passage that may be looked at: others may be empty or duplicates
 
 
 def plan(conversation: Sequence[BaseMessage], settings: Settings, as_of: date) -> Plan:
@@ -59,9 +60,7 @@ class _Answering:
             self._question = yield from self._standalone(conversation)
         documents: list[Document] = yield Retrieve(self._question)
         self._meter.retrieved()
-        self._read, self._left_out = without_duplicates(
-            read_passages(documents, date_key=self._settings.date_key, withhold=self._settings.withhold)
-        )
+        self._read, self._left_out = self._passages(documents)
         passages = self._read[: self._settings.max_passages]
         if not passages:
             return (yield from self._abstain(AbstainReason.NOTHING_RETRIEVED, []))
@@ -77,6 +76,17 @@ class _Answering:
         if not packed:
             return (yield from self._abstain(AbstainReason.NOTHING_RETRIEVED, best))
         return (yield from self._write(packed, best))
+
+    def _passages(self, documents: Sequence[Document]) -> tuple[list[Passage], list[LeftOut]]:
+        """What is read of the documents: no more of them than could be looked at, and of long ones the nearest."""
+        settings = self._settings
+        looked_at = documents[: _DOCUMENTS * settings.max_passages]
+        looked_at, unread = cut_down(
+            looked_at, self._question, most_tokens=settings.max_prompt_tokens, count=settings.count_text
+        )
+        read = read_passages(looked_at, date_key=settings.date_key, withhold=settings.withhold)
+        passages, left_out = without_duplicates(read)
+        return passages, [*unread, *left_out]
 
     def _standalone(self, conversation: Sequence[BaseMessage]) -> Generator[Step, Any, str]:
         options = {"max_tokens": _STANDALONE_TOKENS}

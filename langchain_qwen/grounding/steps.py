@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_qwen.grounding import prompts
 from langchain_qwen.grounding.passages import Passage
@@ -43,6 +43,10 @@ class Settings:
     abstain_text: str
     count: Callable[[list[BaseMessage]], int]
     window: int | None
+
+    def count_text(self, text: str) -> int:
+        """Tokens of a text in a prompt."""
+        return self.count([HumanMessage(text)])
 
     def fits(self, question: str, as_of: date) -> Callable[[Sequence[Passage]], bool]:
         """Whether the prompt with some passages leaves the room that answer and quotes need."""

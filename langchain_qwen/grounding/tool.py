@@ -7,7 +7,9 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, Field
 
-from langchain_qwen.grounding.passages import Passage, read_passages, without_duplicates
+from langchain_qwen.grounding.passages import Passage, cut_down, read_passages, without_duplicates
+
+_MOST_TOKENS = 4_000  # roughly; of longer documents the model gets the chunks nearest to its query
 
 
 class _Query(BaseModel):
@@ -34,10 +36,10 @@ def retriever_tool(
     """
 
     def search(query: str) -> tuple[str, list[Document]]:
-        return _shown(retriever.invoke(query), date_key)
+        return _shown(query, retriever.invoke(query), date_key)
 
     async def asearch(query: str) -> tuple[str, list[Document]]:
-        return _shown(await retriever.ainvoke(query), date_key)
+        return _shown(query, await retriever.ainvoke(query), date_key)
 
     return StructuredTool.from_function(
         search,
@@ -49,7 +51,8 @@ def retriever_tool(
     )
 
 
-def _shown(documents: list[Document], date_key: str) -> tuple[str, list[Document]]:
+def _shown(query: str, documents: list[Document], date_key: str) -> tuple[str, list[Document]]:
+    documents, _ = cut_down(documents, query, most_tokens=_MOST_TOKENS, count=lambda text: len(text) // 3)
     passages, _ = without_duplicates(read_passages(documents, date_key=date_key))
     if not passages:
         return "No passage was found.", []

@@ -93,7 +93,7 @@ class LeftOut(_Frozen):
     source_start: int
     source_end: int
     reason: str
-    """"duplicate" or "no room"."""
+    """"duplicate", "no room", or "too long" for what comes after the first two million characters."""
 
 
 class Figures(_Frozen):

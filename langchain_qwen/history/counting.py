@@ -25,6 +25,7 @@ Tool = Mapping[str, Any]
 _ANCHOR = HumanMessage("x")
 _ROLE_OF = {HumanMessage: "user", AIMessage: "assistant", SystemMessage: "system", ToolMessage: "tool"}
 _MOST_REMEMBERED = 100_000
+_MOST_CHARACTERS = 50_000_000
 
 
 def role_of(message: BaseMessage) -> str:
@@ -74,6 +75,7 @@ class PromptCounter:
         self._anchor_alone = prompter.count([_ANCHOR, _ANCHOR]) - self._anchor
         self._segments: dict[tuple[Key, ...], int] = {}
         self._heads: dict[tuple[Key | None, str], int] = {}
+        self._characters = 0
         self._lock = renewed_lock(self, "_lock")
         self._check_template()
 
@@ -91,7 +93,7 @@ class PromptCounter:
                 tokens = self._prompter.count([_ANCHOR], tools) - self._anchor_alone
             else:
                 tokens = self._prompter.count([system], tools)
-            self._remember(self._heads, key, tokens)
+            self._remember(self._heads, key, tokens, len(key[1]) + (len(system.content) if system else 0))
         return tokens
 
     def segment(self, messages: Sequence[BaseMessage]) -> int:
@@ -106,7 +108,7 @@ class PromptCounter:
         if tokens is None:
             check_conversation([_ANCHOR, *messages])
             tokens = self._prompter.count([_ANCHOR, *messages]) - self._anchor
-            self._remember(self._segments, key, tokens)
+            self._remember(self._segments, key, tokens, sum(len(message.content) for message in messages))
         return tokens
 
     def count(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] = ()) -> int:
@@ -117,10 +119,13 @@ class PromptCounter:
         rest = messages[1:] if first else messages
         return self.head(first, tools) + sum(self.segment(segment) for segment in segments(rest))
 
-    def _remember(self, table: dict[Any, int], key: Any, tokens: int) -> None:
+    def _remember(self, table: dict[Any, int], key: Any, tokens: int, characters: int) -> None:
         with self._lock:
-            if len(table) >= _MOST_REMEMBERED:
-                table.clear()
+            self._characters += characters
+            if len(table) >= _MOST_REMEMBERED or self._characters > _MOST_CHARACTERS:
+                self._heads.clear()
+                self._segments.clear()
+                self._characters = characters
             table[key] = tokens
 
     def _check_template(self) -> None:

@@ -80,6 +80,8 @@ class Replay:
     prefix_kept: int = 0
     trimmed: bool = False
     decided: bool = False
+    _turn: int = 0
+    _hopeless: bool = False  # what came since a cut that failed cannot be cut away
 
     def copy(self) -> Replay:
         """A replay that can be run on without changing this one."""
@@ -96,6 +98,7 @@ class Replay:
             if self._completes(message):
                 yield from self._call_point()
             self.view.add(message)
+            self._hopeless = self._hopeless and role_of(message) in ("user", "system") and self.view.turn == self._turn
             self.decided = False
             self.keys.append(key_of(message))
         self.view.close()
@@ -127,7 +130,7 @@ class Replay:
             cleared=tuple(place for segment in view.body for place in segment.cleared),
             summarised=tuple(sorted(self.summarised)),
             dropped=tuple(sorted(self.dropped)),
-            shortened=tuple(place for place in self.shortened if place in set(kept)),
+            shortened=tuple(sorted({*self.shortened} & {*kept})),
             tokens_before=view.tokens_before,
             tokens_after=view.tokens,
             budget=self.limits.budget,
@@ -153,8 +156,19 @@ class Replay:
         self.decided = True
         self.trimmed = False
         self.prefix_kept = self.view.tokens - self.view.body[-1].tokens - self.view.counter.opening
-        if self.view.tokens > self.limits.high:
+        if self.view.tokens > self.limits.high and not self._hopeless:
             yield from self._cut()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Where a cut fails, do not try again with each message that makes the prompt longer.
+
+        Raises:
+            ContextOverflowError: If what is never cut is too large, for then no later cut can do better.
+        """
+        self._hopeless, self._turn = self.view.tokens > self.limits.budget, self.view.turn
+        if self._hopeless and self.view.fixed_tokens > self.limits.budget:
+            raise self._overflow("at least ")
 
     def _cut(self) -> Summarising:
         before = self.view.messages()
@@ -184,18 +198,31 @@ class Replay:
             for place, message in zip(segment.places, segment.messages, strict=True)
             if isinstance(message, ToolMessage)
         ]
+        clearable: dict[int, tuple[Segment, list[int]]] = {}
         for segment, place in results[: max(0, len(results) - self.limits.keep_results)]:
+            at = place - segment.places[0]  # a message and its results follow each other
+            text = segment.messages[at].text
+            if place not in segment.cleared and len(_note(text)) < len(text.encode("utf-8", "surrogatepass")):
+                clearable.setdefault(id(segment), (segment, []))[1].append(at)
+        for segment, all_at in clearable.values():
             if self.view.tokens <= self.limits.low:
                 return
-            if place in segment.cleared:
-                continue
-            at = segment.places.index(place)
-            result = segment.messages[at]
-            note = f"[result of {len(result.text):,} characters cleared]"
-            cleared = result.model_copy(update={"content": note, "artifact": None})
-            cleared_messages = (*segment.messages[:at], cleared, *segment.messages[at + 1 :])
-            if self.view.counter.segment(cleared_messages) < segment.tokens:
-                self.view.rewrite(segment, cleared_messages, cleared=[place])
+            self._clear_in(segment, all_at)
+
+    def _clear_in(self, segment: Segment, clearable: Sequence[int]) -> None:
+        """Clear as few of a segment's results as needed, the oldest first, or all where that is not enough."""
+        room = segment.tokens - (self.view.tokens - self.limits.low)
+        low, high = 0, len(clearable)  # `high` are enough, or all there are
+        while low + 1 < high:
+            middle = (low + high) // 2
+            if self.view.counter.segment(_cleared(segment, clearable[:middle])) <= room:
+                high = middle
+            else:
+                low = middle
+        gone = clearable[:high]
+        messages = _cleared(segment, gone)
+        if self.view.counter.segment(messages) < segment.tokens:
+            self.view.rewrite(segment, messages, cleared=[segment.places[at] for at in gone])
 
     def _summarise(self) -> Summarising:
         gone = self._enough(self.limits.low - self.limits.summary_tokens)
@@ -246,19 +273,30 @@ class Replay:
             tokens += segment.tokens
         return tokens
 
-    def _overflow(self) -> ContextOverflowError:
+    def _overflow(self, at_least: str = "") -> ContextOverflowError:
         view, limits = self.view, self.limits
         largest = max((*view.lead, *view.summaries, *view.body), key=lambda segment: segment.tokens)
         reserved = limits.window - limits.budget
         return ContextOverflowError(
-            f"after all steps ({', '.join(limits.steps) or 'none'}) the prompt has {view.tokens} tokens, but the "
-            f"budget is {limits.budget} (a window of {limits.window} less {reserved} for answers); the largest message "
-            f"left, messages[{largest.places[0] if largest.places else 'summary'}], has {largest.tokens}. Shorten "
-            'or unpin messages, reserve less, or set oversize="shorten"',
+            f"after all steps ({', '.join(limits.steps) or 'none'}) the prompt has {at_least}{view.tokens} tokens, "
+            f"but the budget is {limits.budget} (a window of {limits.window} less {reserved} for answers); the largest "
+            f"message left, messages[{largest.places[0] if largest.places else 'summary'}], has {largest.tokens}. "
+            'Shorten or unpin messages, reserve less, or set oversize="shorten"',
             prompt_tokens=view.tokens,
             reserved_tokens=reserved,
             context_window=limits.window,
         )
+
+
+def _note(text: str) -> str:
+    return f"[result of {len(text):,} characters cleared]"
+
+
+def _cleared(segment: Segment, places: Sequence[int]) -> tuple[BaseMessage, ...]:
+    messages = list(segment.messages)
+    for at in places:
+        messages[at] = messages[at].model_copy(update={"content": _note(messages[at].text), "artifact": None})
+    return tuple(messages)
 
 
 def _places(segments: Iterable[Segment]) -> list[int]:

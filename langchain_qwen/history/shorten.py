@@ -6,7 +6,8 @@ parts to one, and a note between them says how many characters are left out. As 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from langchain_core.messages import BaseMessage
 
@@ -19,23 +20,34 @@ def shorten(view: View, budget: int) -> Iterator[int]:
     Yields:
         The places of the messages that were shortened.
     """
-    done: set[int] = set()
-    while view.tokens > budget:
-        choice = max(_choices(view, done), key=lambda item: len(item[0].messages[item[1]].text), default=None)
-        if choice is None:
+    choices = list(_choices(view))
+    if _least(view, choices) > budget:
+        return  # nothing would be gained, and trying takes long where there are many
+    for segment, at in sorted(choices, key=lambda item: -len(item[0].messages[item[1]].text)):
+        if view.tokens <= budget:
             return
-        segment, at = choice
-        done.add(segment.places[at])
         if _shorten(view, segment, at, segment.tokens - (view.tokens - budget)):
             yield segment.places[at]
 
 
-def _choices(view: View, done: set[int]) -> Iterator[tuple[Segment, int]]:
+def _least(view: View, choices: Sequence[tuple[Segment, int]]) -> int:
+    """Tokens of the prompt with all that may be shortened left out."""
+    tokens = view.tokens
+    for segment, items in groupby(choices, key=lambda item: item[0]):
+        messages = list(segment.messages)
+        for _, at in items:
+            messages[at] = messages[at].model_copy(update={"content": _middle_out(messages[at].text, 0)})
+        tokens -= segment.tokens - view.counter.segment(messages)
+    return tokens
+
+
+def _choices(view: View) -> Iterator[tuple[Segment, int]]:
     for segment in view.body:
         if segment.turn != view.turn or segment.turn in view.pinned_turns:
             continue
-        for at, place in enumerate(segment.places):
-            if place not in done and (segment.role == "user" or at > 0):
+        for at in range(len(segment.places)):
+            text = segment.messages[at].text
+            if (segment.role == "user" or at > 0) and len(_middle_out(text, 0)) < len(text.encode("utf-8", "replace")):
                 yield segment, at
 
 
@@ -49,7 +61,8 @@ def _shorten(view: View, segment: Segment, at: int, room: int) -> bool:
         return (*segment.messages[:at], cut, *segment.messages[at + 1 :])
 
     low, high = 0, len(text)  # `low` characters are kept for sure
-    while low + 1 < high:
+    nothing_fits = view.counter.segment(with_kept(0)) > room
+    while low + 1 < high and not nothing_fits:
         middle = (low + high) // 2
         if view.counter.segment(with_kept(middle)) <= room:
             low = middle

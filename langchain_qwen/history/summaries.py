@@ -8,11 +8,10 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
 
 from langchain_qwen.history.counting import PromptCounter, key_of
-from langchain_qwen.history.marks import summary_message
 from langchain_qwen.history.replay import SummaryFailure, SummaryRequest
 
 # A small model asked to "summarise" tells what was spoken about and leaves out the facts, see benchmarks/RESULTS.md.
@@ -34,7 +33,7 @@ class Summaries:
     Args:
         model: The chat model that writes them.
         counter: Counts them.
-        max_tokens: The most tokens of one.
+        max_tokens: The most tokens of one, without the words that introduce it.
         store: Keeps texts by the hash of what they summarise: the same history gets the same summary. A
             `shelve.open(path)` keeps them over restarts.
         instruction: What the model is told; `{words}` is replaced.
@@ -104,5 +103,5 @@ class Summaries:
 
     def _bounded(self, text: str) -> str:
         ends = [len(text), *reversed([match.end() for match in _SENTENCE_END.finditer(text)])]
-        fitting = (end for end in ends if self._counter.segment([summary_message(text[:end])]) <= self._max_tokens)
+        fitting = (end for end in ends if self._counter.segment([SystemMessage(text[:end])]) <= self._max_tokens)
         return text[: next(fitting, 0)].strip()

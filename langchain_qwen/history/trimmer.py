@@ -15,6 +15,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
 from langchain_qwen.forks import renewed_lock
 from langchain_qwen.history.counting import PromptCounter, Tool, key_of, role_of
+from langchain_qwen.history.marks import summary_message
 from langchain_qwen.history.replay import Limits, Replay, Step, SummaryFailure, SummaryRequest
 from langchain_qwen.history.report import TrimReport
 from langchain_qwen.history.summaries import INSTRUCTION, Summaries
@@ -54,8 +55,8 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
             the window.
         tools: What will be bound to the model; they are part of every prompt.
         steps: "clear" replaces the contents of old tool results by a note, all but the last `keep_results`; "summarise"
-            replaces old turns by a block of summary behind the system message; "drop" leaves old turns out. The default
-            is "clear" and "drop", which call no model.
+            replaces old turns by a block of summary, quoted, behind the system message; "drop" leaves old turns out.
+            The default is "clear" and "drop", which call no model.
         pin_first: So many messages at the beginning stay (system messages count).
         high_mark: Share of the budget above which is trimmed.
         low_mark: Share of the budget down to which is trimmed.
@@ -103,6 +104,8 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         if oversize not in ("error", "shorten"):
             raise InvalidParameterError(f'oversize={oversize!r} is neither "error" nor "shorten"')
         budget = window - reserve
+        self.counter = PromptCounter(model.prompter)
+        introduction = self.counter.segment([summary_message("x")])
         self.limits = Limits(
             window=window,
             budget=budget,
@@ -110,11 +113,10 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
             low=int(budget * low_mark),
             steps=tuple(steps),
             keep_results=keep_results,
-            summary_tokens=summary_tokens,
+            summary_tokens=summary_tokens + introduction,
             summaries_tokens=budget // 4,
             oversize=oversize,
         )
-        self.counter = PromptCounter(model.prompter)
         self._tools = _plain(tools)
         self._pin_first = pin_first
         self._summaries = Summaries(

@@ -124,6 +124,14 @@ class View:
         return self._head(None) + self._body_tokens
 
     @property
+    def fixed_tokens(self) -> int:
+        """Tokens of a prompt with nothing but system messages and pinned turns, which stay in any case."""
+        fixed = [s for s in (*self.lead, *self.body) if s.turn == SYSTEM_TURN or s.turn in self.pinned_turns]
+        headed = bool(fixed) and fixed[0].role == "system"
+        head = self._head(fixed[0].messages[0] if headed else None)
+        return head + sum(segment.tokens for segment in fixed[headed:])
+
+    @property
     def tokens_before(self) -> int:
         """Tokens of the prompt with all that was read."""
         return self.counter.head(self.first_system, self.tools) + self._all_tokens

@@ -12,7 +12,8 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_qwen.engine import Event, Finished, Started, Token
 from langchain_qwen.output.chunks import ChunkMaker
-from langchain_qwen.output.parser import OutputParser, Piece
+from langchain_qwen.output.parser import OutputParser
+from langchain_qwen.output.pieces import Piece
 from langchain_qwen.output.plan import OutputPlan
 
 PROVIDER = "qwen"

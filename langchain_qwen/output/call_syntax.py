@@ -1,4 +1,4 @@
-"""The forms in which Qwen models write tool calls, read from text that may still be growing.
+"""The forms in which Qwen models write tool calls, read while the text arrives.
 
 A call is an object whose keys are `name` and then `arguments` (or `parameters`, or the two in the other order, or no
 arguments at all). It may stand
@@ -7,251 +7,325 @@ arguments at all). It may stand
 - in a fenced block (```json and the like), as the Coder models write; only with the name of a bound tool;
 - bare, alone or in a list, at the beginning of the answer or of a line; only with the name of a bound tool.
 What has none of these forms is text, to the character.
+
+Once a call has its name and its arguments begin, it stays a call. What follows and fits no form is text again, from the
+end of the last whole call on.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, field
-from enum import Enum
+import uuid
+from collections.abc import Callable, Collection, Generator
+
+from langchain_qwen.output.arriving import MAX_DEPTH, Arriving, Ended, Heard, NoValue
+from langchain_qwen.output.pieces import CallArguments, CallEnd, CallStart, Piece
 
 OPEN, CLOSE, FENCE = "<tool_call>", "</tool_call>", "```"
-_SPACE = re.compile(r"\s*")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_SCALAR = re.compile(r"[^\s,\]}\"{\[]+")
-_BRACKET_OR_STRING = re.compile(r'["{}\[\]]')
-_FENCE_HEAD = re.compile(r"```[A-Za-z_+-]*[ \t]*\r?\n")
-_FENCE_START = re.compile(r"```[A-Za-z_+-]*[ \t]*\r?")
-_KEYS = ("name", "arguments", "parameters")
+_KEYS = ('"name"', '"arguments"', '"parameters"')
+_LANGUAGE, _BLANKS = re.compile(r"[A-Za-z_+-]*"), re.compile(r"[ \t]*")
+_NO_CALL = "not a JSON object with name and arguments"
+_NO_OBJECT = "the arguments are not a JSON object"
+_CUT = "the answer ended within the call"
+_TOO_DEEP = f"the arguments are nested more than {MAX_DEPTH} deep; what is deeper was left out"
+_DEPTH_UNNAMED = 32
+
+Reading = Generator[None, None, None]
 
 
-class Status(Enum):
-    """What is known of a block."""
-
-    OPEN = "may go on"
-    CALLS = "ended; its calls are final"
-    TEXT = "no call: it is text"
-
-
-@dataclass
-class Call:
-    """A call as far as it was read.
-
-    Attributes:
-        name: The tool.
-        arguments: JSON text, or its beginning.
-        complete: Whether the arguments ended.
-        error: Why this is no valid call; None for a valid or unfinished one.
-    """
-
-    name: str | None = None
-    arguments: str = ""
-    complete: bool = False
-    error: str | None = None
-
-
-@dataclass
-class Block:
-    """What stands at the beginning of a text.
-
-    Attributes:
-        end: Where the text goes on after the block (or after what is surely text).
-    """
-
-    status: Status
-    calls: list[Call] = field(default_factory=list)
-    end: int = 0
-
-
-class _Cut(Exception):  # noqa: N818  not an error: the text ends before the value does
-    """More text is needed."""
-
-
-class _NoCall(Exception):  # noqa: N818
-    """This is something else."""
-
-
-def read_block(text: str, tool_names: Collection[str], *, final: bool) -> Block:
-    """Read the block at the beginning of `text`, which starts with a tag, a fence or a bracket.
+class CallReader:
+    """Reads one block after the other.
 
     Args:
-        text: From the block's first character on.
+        source: Stands at the beginning of a block when `block` is called: at a tag, a fence or a bracket.
         tool_names: The bound tools.
-        final: Whether nothing follows `text`.
+        pieces: Where the pieces of calls are put.
+
+    Attributes:
+        completed: Valid calls so far.
     """
-    if text.startswith(OPEN):
-        return _read_tagged(text, final=final)
-    if text.startswith(FENCE):
-        head = _FENCE_HEAD.match(text)
-        if head is None:
-            growing = not final and _FENCE_START.fullmatch(text) is not None
-            return Block(Status.OPEN) if growing else Block(Status.TEXT, end=len(FENCE))
-        block = _read_values(text, head.end(), tool_names, final=final, many=True)
-        if block.status is Status.TEXT:
-            return Block(Status.TEXT, end=head.end())
-        if block.status is Status.CALLS:
-            return _close_fence(text, block, final=final)
-        return block
-    return _read_values(text, 0, tool_names, final=final, many=False)
 
+    def __init__(self, source: Arriving, tool_names: Collection[str], pieces: list[Piece]):
+        self.completed = 0
+        self._source = source
+        self._tool_names = tool_names
+        self._pieces = pieces
+        self._next_index = 0
+        self._open = False  # within a call that has begun
 
-def _close_fence(text: str, block: Block, *, final: bool) -> Block:
-    """The closing fence belongs to the block if only space stands before it."""
-    start = _space(text, block.end)
-    rest = text[start:]
-    if rest.startswith(FENCE):
-        return Block(Status.CALLS, block.calls, start + len(FENCE))
-    if not final and FENCE.startswith(rest):
-        return Block(Status.OPEN, block.calls)
-    return block
+    def block(self) -> Generator[None, None, int]:
+        """Read a block.
 
-
-def _read_tagged(text: str, *, final: bool) -> Block:
-    block = _read_values(text, len(OPEN), None, final=final, many=True)
-    start = _space(text, block.end)
-    rest = text[start:]
-    if block.status is Status.CALLS:
-        if rest.startswith(CLOSE):
-            return Block(Status.CALLS, block.calls, start + len(CLOSE))
-        if not final and CLOSE.startswith(rest):
-            return Block(Status.OPEN, block.calls)
-        return block
-    if block.status is Status.TEXT:  # in tags this is meant to be a call, so it is an invalid one
-        end = text.find(CLOSE, len(OPEN))
-        if end < 0 and not final:
-            return Block(Status.OPEN)
-        stop = len(text) if end < 0 else end
-        raw = text[len(OPEN) : stop].strip()
-        call = Call(arguments=raw, error="not a JSON object with name and arguments")
-        return Block(Status.CALLS, [call], stop if end < 0 else end + len(CLOSE))
-    return block
-
-
-def _read_values(text: str, start: int, names: Collection[str] | None, *, final: bool, many: bool) -> Block:
-    """One call or a list of calls; with `many` also several values one after the other."""
-    calls: list[Call] = []
-    position = start
-    try:
-        position = _read_value(text, _space(text, start), names, calls)
-        while many:
-            following = _space(text, position)
-            if text.startswith(",", following):
-                following = _space(text, following + 1)
-            if following == len(text) and not final:
-                return Block(Status.OPEN, calls, position)
-            if text[following : following + 1] not in ("{", "["):
-                break
-            count = len(calls)
-            try:
-                position = _read_value(text, following, names, calls)
-            except _NoCall:
-                del calls[count:]
-                break
-    except _Cut:
-        if not final:
-            return Block(Status.OPEN, calls, position)
-        # The answer was cut. What had not been recognised as a call by then is text (or, in tags, invalid).
-        if not calls:
-            return Block(Status.TEXT, end=1)
-        if not calls[-1].complete:
-            calls[-1].error = "the answer ended within the call"
-        return Block(Status.CALLS, calls, len(text))
-    except _NoCall:
-        return Block(Status.TEXT, end=1)
-    return Block(Status.CALLS, calls, position)
-
-
-def _read_value(text: str, start: int, names: Collection[str] | None, calls: list[Call]) -> int:
-    """Read a call or a list of calls; returns where it ends."""
-    if start >= len(text):
-        raise _Cut
-    if text[start] != "[":
-        return _read_call(text, start, names, calls)
-    position = start + 1
-    count = len(calls)
-    while True:
-        end = position - (len(calls) > count)  # a comma before what is no call is text with it
+        Returns:
+            0 if it held calls; the source stands behind it. Else how many characters are surely text; the source stands
+            before them, where the block began.
+        """
+        source = self._source
+        source.keep()
+        surely_text = 1
         try:
-            position = _space(text, _read_call(text, _space(text, position), names, calls))
-            following = _character(text, position)
-            if following not in ",]":
-                raise _NoCall
-        except _NoCall:
-            if len(calls) == count:
-                raise
-            return end  # calls, and then something else: that is text again
-        if following == "]":
-            return position + 1
-        position += 1
-
-
-def _read_call(text: str, start: int, names: Collection[str] | None, calls: list[Call]) -> int:
-    """Read an object; a call that is recognised is added to `calls` before its arguments are complete."""
-    if _character(text, start) != "{":
-        raise _NoCall
-    position = _space(text, start + 1)
-    arguments: str | None = None
-    call: Call | None = None
-    while True:
-        key, position = _key(text, position, any_key=call is not None and call.complete)
-        if key == "name":
-            end = _value_end(text, position)
-            name = _loads(text[position:end])
-            if call is not None or not isinstance(name, str) or (names is not None and name not in names):
-                raise _NoCall
-            call = Call(name=name)
-            if arguments is not None:
-                calls.append(call)
-                _finish(call, arguments)
-            position = end
-        elif key in _KEYS:
-            if call is None:
-                end = _value_end(text, position)
-                arguments = text[position:end]
-                position = end
-            elif call.complete:
-                position = _value_end(text, position)
+            if source.window.startswith(OPEN, source.at):
+                yield from self._tagged()
+            elif source.window.startswith(FENCE, source.at):
+                surely_text = len(source.take(len(FENCE)))
+                head = len((yield from source.run(_LANGUAGE))) + len((yield from source.run(_BLANKS)))
+                head += yield from source.literal("\r")
+                if not (yield from source.literal("\n")):
+                    raise NoValue
+                surely_text += head + 1
+                yield from self._values(self._tool_names, many=True)
+                yield from self._closing(FENCE)
             else:
-                calls.append(call)
-                position = _read_arguments(text, position, call)
-        elif call is None or not call.complete:
-            raise _NoCall
-        else:  # further keys after a whole call change nothing
-            position = _value_end(text, position)
-        position = _space(text, position)
-        following = _character(text, position)
-        if following == "}":
-            if call is None:
-                raise _NoCall
-            if not call.complete:
-                calls.append(call)
-                _finish(call, "{}")
-            return position + 1
-        if following != ",":
-            if call is not None and call.complete:  # a whole call with a malformed end
-                return position
-            raise _NoCall
-        position = _space(text, position + 1)
+                yield from self._values(self._tool_names, many=False)
+        except NoValue:
+            source.give_back()
+            return surely_text
+        source.forget()
+        return 0
+
+    def _tagged(self) -> Reading:
+        source = self._source
+        source.take(len(OPEN))
+        try:
+            yield from self._values(None, many=True)
+        except NoValue as reason:  # in tags this is meant to be a call, so it is an invalid one
+            source.give_back()
+            source.take(len(OPEN))
+            written = (yield from self._until_close()).strip()
+            self._begin(None)
+            self._hear(_shallow(written))
+            self._end(str(reason) or _NO_CALL)
+        else:
+            yield from self._closing(CLOSE)
+
+    def _until_close(self) -> Generator[None, None, str]:
+        source = self._source
+        taken: list[str] = []
+        while (end := source.window.find(CLOSE, source.at)) < 0:
+            left = len(source.window) - source.at
+            if source.final:
+                return "".join([*taken, source.take(left)])
+            taken.append(source.take(max(0, left - len(CLOSE) + 1)))  # the end may be half a tag
+            yield
+        taken.append(source.take(end - source.at))
+        source.take(len(CLOSE))
+        return "".join(taken)
+
+    def _closing(self, mark: str) -> Reading:
+        """What closes a block belongs to it if only space stands before it."""
+        self._source.keep()
+        yield from self._source.space()
+        if not (yield from self._source.literal(mark)):
+            self._source.give_back()
+
+    def _values(self, names: Collection[str] | None, *, many: bool) -> Reading:
+        """One call or a list of calls; with `many` also several values one after the other.
+
+        Raises:
+            NoValue: If there is not one call.
+        """
+        source, begun = self._source, self._next_index
+        try:
+            yield from source.space()
+            yield from self._value(names)
+            while many:
+                source.keep()
+                yield from source.space()
+                if (yield from source.literal(",")):
+                    yield from source.space()
+                if (yield from source.at_end()) or source.window[source.at] not in "{[":
+                    return source.give_back()
+                try:
+                    yield from self._value(names)
+                except NoValue:
+                    return source.give_back()
+        except Ended:
+            # The answer was cut. What had not been recognised as a call by then is text (or, in tags, invalid).
+            if self._next_index == begun:
+                raise NoValue from None
+            if self._open:
+                self._end(_CUT)
+        return None
+
+    def _value(self, names: Collection[str] | None) -> Reading:
+        """A call or a list of calls.
+
+        Raises:
+            NoValue: If there is not one call.
+        """
+        source = self._source
+        if (yield from source.peek()) != "[":
+            return (yield from self._call(names))
+        source.take(1)
+        yield from source.space()
+        yield from self._call(names)
+        while True:
+            source.keep()
+            yield from source.space()
+            if (yield from source.literal("]")):
+                return None
+            yield from source.peek()
+            if not (yield from source.literal(",")):
+                return source.give_back()  # calls, and then something else: that is text again
+            yield from source.space()
+            try:
+                yield from self._call(names)
+            except NoValue:
+                return source.give_back()
+
+    def _call(self, names: Collection[str] | None) -> Reading:
+        """An object; a call begins before its arguments are complete.
+
+        Raises:
+            NoValue: If it is no call; none has begun then.
+        """
+        source = self._source
+        if (yield from source.peek()) != "{":
+            raise NoValue
+        name: str | None = None
+        arguments: Heard | None = None
+        while True:
+            source.take(1)  # the bracket or the comma
+            key = yield from self._key()
+            if key == '"name"':
+                if name is not None or (yield from source.peek()) != '"':
+                    raise NoValue
+                name = _name(_loads((yield from source.string())), names)
+                if arguments is not None:
+                    self._begin(name)
+                    self._finish(arguments)
+                    break
+            elif name is None:
+                arguments = _Unnamed()
+                yield from source.value(arguments)
+            else:
+                yield from self._arguments(name)
+                break
+            yield from source.space()
+            following = yield from source.peek()
+            if following == "}" and name is not None:
+                source.take(1)
+                self._begin(name)
+                self._finish(Heard("{}"))
+                return
+            if following != ",":
+                raise NoValue
+        yield from self._rest()
+
+    def _key(self) -> Generator[None, None, str]:
+        """A key that a call begins with, up to its value."""
+        source = self._source
+        yield from source.space()
+        key = ""
+        while key not in _KEYS:
+            key += yield from source.peek()
+            source.take(1)
+            if not any(known.startswith(key) for known in _KEYS):
+                raise NoValue
+        yield from self._colon()
+        return key
+
+    def _colon(self) -> Reading:
+        yield from self._source.space()
+        if (yield from self._source.peek()) != ":":
+            raise NoValue
+        self._source.take(1)
+        yield from self._source.space()
+
+    def _arguments(self, name: str) -> Reading:
+        first = yield from self._source.peek()
+        if first in ",]}":
+            raise NoValue
+        self._begin(name)
+        arguments = _PassedOn(self._hear) if first == "{" else Heard()  # the usual case can be passed on while it grows
+        yield from self._source.value(arguments)
+        self._finish(arguments)
+
+    def _rest(self) -> Reading:
+        """Further keys after a whole call change nothing; a malformed end is text."""
+        source = self._source
+        while True:
+            source.keep()
+            yield from source.space()
+            yield from source.peek()
+            if (yield from source.literal("}")):
+                return None
+            try:
+                if not (yield from source.literal(",")):
+                    raise NoValue
+                yield from source.space()
+                if (yield from source.peek()) != '"':
+                    raise NoValue
+                yield from source.string()
+                yield from self._colon()
+                yield from source.value(Heard())
+            except NoValue:
+                return source.give_back()
+
+    def _begin(self, name: str | None) -> None:
+        self._source.forget()
+        self._open = True
+        self._pieces.append(CallStart(self._next_index, f"call_{uuid.uuid4().hex[:24]}", name))
+        self._next_index += 1
+
+    def _hear(self, fragment: str) -> None:
+        if fragment:
+            self._pieces.append(CallArguments(self._next_index - 1, fragment))
+
+    def _end(self, error: str | None) -> None:
+        self._open = False
+        self.completed += error is None
+        self._pieces.append(CallEnd(self._next_index - 1, error))
+
+    def _finish(self, heard: Heard) -> None:
+        text, too_deep = heard.text, heard.too_deep
+        value = None if too_deep else _loads(text)
+        if isinstance(value, str):  # JSON within a string
+            text = _shallow(value)
+            too_deep = text != value
+            value = None if too_deep else _loads(value)
+        if not isinstance(heard, _PassedOn):
+            self._hear(text)
+        self._end(_TOO_DEEP if too_deep else None if isinstance(value, dict) else _NO_OBJECT)
 
 
-def _read_arguments(text: str, start: int, call: Call) -> int:
-    if _character(text, start) == "{":  # the usual case: can be passed on while it grows
-        call.arguments = text[start:]
-    end = _value_end(text, start)
-    _finish(call, text[start:end])
-    return end
+class _PassedOn(Heard):
+    """Arguments that are passed on part by part."""
+
+    def __init__(self, hear: Callable[[str], None]):
+        super().__init__()
+        self.pass_on = hear  # type: ignore[assignment,method-assign]
 
 
-def _finish(call: Call, arguments: str) -> None:
-    value = _loads(arguments)
-    if isinstance(value, str):  # JSON within a string
-        arguments, value = value, _loads(value)
-    call.arguments = arguments
-    call.complete = True
-    if not isinstance(value, dict):
-        call.error = "the arguments are not a JSON object"
+class _Unnamed(Heard):
+    """Arguments before their name. They are read again where no name follows, at most as often as they are deep."""
+
+    def __init__(self) -> None:
+        super().__init__(max_depth=_DEPTH_UNNAMED)
+
+    def add(self, part: str, depth: int = 0) -> None:
+        super().add(part, depth)
+        if self.too_deep:
+            raise NoValue(f"arguments before their name are nested more than {_DEPTH_UNNAMED} deep")
+
+
+def _name(value: object, names: Collection[str] | None) -> str:
+    if not isinstance(value, str) or (names is not None and value not in names):
+        raise NoValue
+    return value
+
+
+def _shallow(text: str) -> str:
+    """A text up to the bracket in it that is nested too deep for those who read it as JSON."""
+    source, heard = Arriving(), Heard()
+    source.add(text, final=True)
+    try:
+        for _ in source.value(heard):
+            pass
+    except (Ended, NoValue):
+        pass
+    return heard.text if heard.too_deep else text
 
 
 def _loads(text: str) -> object:
@@ -259,65 +333,3 @@ def _loads(text: str) -> object:
         return json.loads(text)
     except ValueError:
         return None
-
-
-def _key(text: str, start: int, *, any_key: bool) -> tuple[str, int]:
-    """A key and the position of its value; gives up as soon as it can be none that a call begins with."""
-    if _character(text, start) != '"':
-        raise _NoCall
-    match = _STRING.match(text, start)
-    if match is None:
-        beginning = text[start + 1 :]
-        if any_key or any(key.startswith(beginning) for key in _KEYS):
-            raise _Cut
-        raise _NoCall
-    position = _space(text, match.end())
-    if _character(text, position) != ":":
-        raise _NoCall
-    position = _space(text, position + 1)
-    _character(text, position)
-    return match.group()[1:-1], position
-
-
-def _value_end(text: str, start: int) -> int:
-    """Where the JSON value at `start` ends."""
-    first = _character(text, start)
-    if first == '"':
-        match = _STRING.match(text, start)
-        if match is None:
-            raise _Cut
-        return match.end()
-    if first not in "{[":
-        match = _SCALAR.match(text, start)
-        if match is None:
-            raise _NoCall
-        if match.end() == len(text):
-            raise _Cut
-        return match.end()
-    depth, position = 0, start
-    while True:
-        match = _BRACKET_OR_STRING.search(text, position)
-        if match is None:
-            raise _Cut
-        if match.group() == '"':
-            string = _STRING.match(text, match.start())
-            if string is None:
-                raise _Cut
-            position = string.end()
-            continue
-        depth += 1 if match.group() in "{[" else -1
-        position = match.end()
-        if depth == 0:
-            return position
-
-
-def _character(text: str, position: int) -> str:
-    if position >= len(text):
-        raise _Cut
-    return text[position]
-
-
-def _space(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    assert match is not None
-    return match.end()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import ToolCallChunk
-from langchain_core.utils.json import parse_partial_json
 
-from langchain_qwen.output.parser import CallArguments, CallEnd, CallStart, Piece, Text
+from langchain_qwen.output.pieces import CallArguments, CallEnd, CallStart, Piece, Text
+
+_BRACKET_OR_STRING = re.compile(r'[{}\[\]]|"[^"\\]*(?:\\.[^"\\]*)*(?P<end>"?)', re.DOTALL)
 
 
 class ChunkMaker:
@@ -20,31 +23,34 @@ class ChunkMaker:
     """
 
     def __init__(self) -> None:
-        self._arguments: dict[int, str] = {}
+        self._arguments: dict[int, list[str]] = {}
 
     def chunk(self, pieces: Sequence[Piece]) -> AIMessageChunk:
         """The pieces as one chunk."""
         text: list[str] = []
         calls: dict[int, ToolCallChunk] = {}  # one a call: LangChain does not add up within a chunk
+        fragments: dict[int, list[str]] = {}
 
         def extend(index: int, args: str) -> None:
-            call = calls.setdefault(index, _call_chunk(index))
-            call["args"] = (call["args"] or "") + args
+            calls.setdefault(index, _call_chunk(index))
+            fragments.setdefault(index, []).append(args)
 
         for piece in pieces:
             match piece:
                 case Text():
                     text.append(piece.text)
                 case CallStart():
-                    self._arguments[piece.index] = ""
+                    self._arguments[piece.index] = []
                     calls[piece.index] = _call_chunk(piece.index, piece.id, piece.name)
                 case CallArguments():
-                    self._arguments[piece.index] += piece.fragment
+                    self._arguments[piece.index].append(piece.fragment)
                     extend(piece.index, piece.fragment)
                 case CallEnd():
                     arguments = self._arguments.pop(piece.index)
                     if piece.error is not None:
-                        extend(piece.index, _spoiler(arguments))
+                        extend(piece.index, _spoiler("".join(arguments)))
+        for index, args in fragments.items():
+            calls[index]["args"] = "".join(args)
         return AIMessageChunk(content="".join(text), tool_call_chunks=list(calls.values()))
 
 
@@ -53,12 +59,25 @@ def _call_chunk(index: int, id_: str | None = None, name: str | None = None) -> 
 
 
 def _spoiler(arguments: str) -> str:
-    """The shortest ending with which LangChain's lenient parser reads no object; empty where it reads none anyway."""
-    for ending in ("", "]", "}", '"]', '"}', '""]', '""}'):
-        text = arguments + ending
-        try:
-            if text and not isinstance(parse_partial_json(text), dict):
-                return ending
-        except ValueError:
-            return ending
-    raise AssertionError(f"no ending makes these arguments unreadable: {arguments!r}")
+    """An ending with which LangChain's lenient parser reads no object; empty where it surely reads none anyway.
+
+    The ending closes a bracket that is not the one open last, which that parser refuses at once. Of other text that is
+    no JSON it tries each beginning, which takes quadratic time.
+    """
+    try:
+        if not isinstance(json.loads(arguments, strict=False), dict):
+            return ""
+    except ValueError:
+        pass
+    opened: list[str] = []
+    quote = ""
+    for match in _BRACKET_OR_STRING.finditer(arguments):
+        lexeme = match.group()
+        if lexeme in "{[":
+            opened.append("}" if lexeme == "{" else "]")
+        elif lexeme in "}]":
+            if not opened or opened.pop() != lexeme:
+                return ""
+        elif not match["end"]:  # within a string, perhaps within an escape
+            quote = '""' if match.end() < len(arguments) else '"'
+    return quote + ("}" if opened and opened[-1] == "]" else "]")

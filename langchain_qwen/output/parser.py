@@ -3,53 +3,17 @@
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Sequence
 
-from langchain_qwen.output.call_syntax import FENCE, OPEN, Call, Status, read_block
+from langchain_qwen.output.arriving import Arriving
+from langchain_qwen.output.call_syntax import FENCE, OPEN, CallReader
 from langchain_qwen.output.detokenize import Detokenizer
+from langchain_qwen.output.pieces import Piece, Text
 from langchain_qwen.output.stop_strings import StopStrings
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Text for the reader."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallStart:
-    """A tool call begins; fragments of its arguments follow."""
-
-    index: int
-    id: str
-    name: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class CallArguments:
-    """A fragment of a call's arguments; all together are JSON text."""
-
-    index: int
-    fragment: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallEnd:
-    """A call is over; `error` says why it is invalid."""
-
-    index: int
-    error: str | None
-
-
-Piece = Text | CallStart | CallArguments | CallEnd
 
 # Where a block may begin: a tag anywhere, a fence or a bracket at the beginning of a line.
 _BLOCK = re.compile(rf"{OPEN}|^{FENCE}|^[\[{{]", re.MULTILINE)
 _BLOCK_IN_FENCE = re.compile(rf"{OPEN}|^{FENCE}", re.MULTILINE)
-_TRAILING_SPACE = re.compile(r"\s*\Z")
 
 
 class CallParser:
@@ -61,103 +25,101 @@ class CallParser:
     """
 
     def __init__(self, tool_names: Collection[str]):
-        self._tool_names = tool_names
-        self._held = ""  # not passed on yet
-        self._line_begins = True  # whether `_held` begins a line
+        self._source = Arriving()
+        self._pieces: list[Piece] = []
+        self._reader = CallReader(self._source, tool_names, self._pieces)
+        self._block: Generator[None, None, int] | None = None  # the block that is being read
+        self._space: list[str] = []  # white space that is dropped if a call follows
+        self._line_begins = True
         self._in_fence = False  # within a fenced block that is text
         self._after_call = False  # only white space since the last call
-        self._next_index = 0
-        self._open: list[tuple[int, bool]] = []  # calls of the block: characters of arguments passed on, ended
-        self.completed = 0
+
+    @property
+    def completed(self) -> int:
+        """Valid calls so far."""
+        return self._reader.completed
 
     def feed(self, text: str, *, final: bool = False) -> list[Piece]:
         """What `text` adds; `final` for the end of the answer."""
-        self._held += text
-        pieces: list[Piece] = []
-        while self._advance(pieces, final=final):
+        self._source.add(text, final=final)
+        while self._advance():
             pass
+        if final:
+            self._show("".join(self._space))
+        pieces = list(self._pieces)
+        self._pieces.clear()
         return pieces
 
-    def _advance(self, pieces: list[Piece], *, final: bool) -> bool:
-        """Pass on the text before the next block, or what is new in the block; whether there may be more to do."""
+    def _advance(self) -> bool:
+        """Pass on the text before the next block, or read on in the block; whether there may be more to do."""
+        source = self._source
+        if self._block is not None:
+            return self._read_on(self._block)
         start = self._block_start()
         if start is None:
-            keep = 0 if final else self._undecided()
-            self._pass_on(len(self._held) - keep, pieces)
+            keep = 0 if source.final else self._undecided()
+            self._pass_on(len(source.window) - source.at - keep)
             return False
-        if start > 0:
-            # Keep the space before the block: it is dropped if this is a call.
-            spaceless = len(self._held[:start].rstrip())
-            if spaceless:
-                self._pass_on(spaceless, pieces)
-                start -= spaceless
-        if self._in_fence and self._held.startswith(FENCE, start):  # the end of a fenced block that is text
+        self._pass_on(start - source.at)
+        if self._in_fence and source.window.startswith(FENCE, start):  # the end of a fenced block that is text
             self._in_fence = False
-            self._pass_on(start + len(FENCE), pieces)
-            return True
-        block = read_block(self._held[start:], self._tool_names, final=final)
-        if block.status is Status.TEXT:
-            self._in_fence = self._in_fence or self._held.startswith(FENCE, start)
-            self._pass_on(start + max(block.end, 1), pieces)
-            return True
-        self._report(block.calls, pieces, ended=block.status is Status.CALLS)
-        if block.status is Status.OPEN:
-            return False
-        self._held = self._held[start + block.end :]
-        self._line_begins, self._after_call = True, True
-        self._open = []
+            self._pass_on(len(FENCE))
+        else:
+            self._block = self._reader.block()
         return True
 
+    def _read_on(self, block: Generator[None, None, int]) -> bool:
+        try:
+            next(block)
+        except StopIteration as end:
+            self._block = None
+            if end.value:
+                self._in_fence = self._in_fence or self._source.window.startswith(FENCE, self._source.at)
+                self._pass_on(end.value)
+            else:
+                self._space.clear()
+                self._line_begins, self._after_call = True, True
+            return True
+        return False
+
     def _block_start(self) -> int | None:
+        source = self._source
+        if self._line_begins and source.window.startswith((FENCE,) if self._in_fence else (FENCE, "[", "{"), source.at):
+            return source.at
         pattern = _BLOCK_IN_FENCE if self._in_fence else _BLOCK
-        for match in pattern.finditer(self._held):
-            if match.start() > 0 or self._line_begins or match.group() == OPEN:
+        for match in pattern.finditer(source.window, source.at):
+            if match.start() > source.at or match.group() == OPEN:
                 return match.start()
         return None
 
     def _undecided(self) -> int:
-        """How much of the end may still begin a block, or be the white space before one."""
-        for length in range(min(len(OPEN) - 1, len(self._held)), 0, -1):
-            tail = self._held[-length:]
-            at_line = self._line_begins if length == len(self._held) else self._held[-length - 1] == "\n"
-            if OPEN.startswith(tail) or (at_line and FENCE.startswith(tail)):
-                break
-        else:
-            length = 0
-        before = self._held[: len(self._held) - length]
-        space = _TRAILING_SPACE.search(before)
-        return length + (len(space.group()) if space else 0)
+        """How much of the end may still begin a block."""
+        text, at = self._source.window, self._source.at
+        for length in range(min(len(OPEN) - 1, len(text) - at), 0, -1):
+            start = len(text) - length
+            at_line = self._line_begins if start == at else text[start - 1] == "\n"
+            if OPEN.startswith(text[start:]) or (at_line and FENCE.startswith(text[start:])):
+                return length
+        return 0
 
-    def _pass_on(self, count: int, pieces: list[Piece]) -> None:
-        text, self._held = self._held[:count], self._held[count:]
+    def _pass_on(self, count: int) -> None:
+        text = self._source.take(count)
         if not text:
             return
         self._line_begins = text.endswith("\n")
+        seen = text.rstrip()
+        if seen:
+            self._show("".join([*self._space, seen]))
+            self._space.clear()
+        if len(seen) < len(text):
+            self._space.append(text[len(seen) :])
+
+    def _show(self, text: str) -> None:
         if self._after_call:
             text = text.lstrip()
-            if text:
-                self._after_call = False
+            self._after_call = not text
         if text:
-            pieces.append(Text(text))
-
-    def _report(self, calls: list[Call], pieces: list[Piece], *, ended: bool) -> None:
-        """Emit what is new since the last look at this block."""
-        for place, call in enumerate(calls):
-            if place == len(self._open):
-                pieces.append(CallStart(self._next_index + place, f"call_{uuid.uuid4().hex[:24]}", call.name))
-                self._open.append((0, False))
-            sent, done = self._open[place]
-            index = self._next_index + place
-            if len(call.arguments) > sent:
-                pieces.append(CallArguments(index, call.arguments[sent:]))
-                sent = len(call.arguments)
-            if not done and (call.complete or ended):
-                pieces.append(CallEnd(index, call.error))
-                done = True
-                self.completed += call.error is None
-            self._open[place] = (sent, done)
-        if ended:
-            self._next_index += len(calls)
+            self._pieces.append(Text(text))
 
 
 class OutputParser:

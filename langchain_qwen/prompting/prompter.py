@@ -43,6 +43,7 @@ class Prompter:
         longest_first = sorted(tokenizer.control_tokens, key=len, reverse=True)
         self._control = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
         self._encode_piece = _Remembered(tokenizer.encode)
+        self._longest_token = max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size))
 
     @classmethod
     def from_folder(cls, folder: Path, tokenizer: Tokenizer) -> Prompter:
@@ -87,6 +88,17 @@ class Prompter:
     def count(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> int:
         """The length of `encode`, also for parts of a conversation as trimmers cut them; 0 for no messages."""
         return len(self.encode(messages, tools)) if messages else 0
+
+    def least(self, messages: Sequence[BaseMessage]) -> int:
+        """Tokens that the messages have at least, found without reading them.
+
+        Each token has so many bytes at most, and normalisation (NFC) makes one character of at most four.
+        """
+        return sum(len(text) // (1 if text.isascii() else 4) // self._longest_token for text in map(_text, messages))
+
+
+def _text(message: BaseMessage) -> str:
+    return message.content if isinstance(message.content, str) else message.text
 
 
 @functools.lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.history import HistoryTrimmer
-from langchain_qwen.history.marks import is_summary
+from langchain_qwen.history.marks import is_summary, summary_message
 from langchain_qwen.history.summaries import INSTRUCTION
 
 HISTORY = [
@@ -36,8 +36,13 @@ def scripted(*answers) -> Scripted:
 
 
 def trimmer(model: ChatQwen, summariser, **options) -> HistoryTrimmer:
-    options = {"steps": ("summarise", "drop"), "summary_tokens": 60, **options}
-    return HistoryTrimmer(model, window=1100, reserve=100, summariser=summariser, **options)
+    options = {"steps": ("summarise", "drop"), "summary_tokens": 60, "window": 2000, **options}
+    return HistoryTrimmer(model, reserve=100, summariser=summariser, **options)
+
+
+def framed(*texts: str) -> list[str]:
+    """What blocks of summary with these texts say."""
+    return [summary_message(text).text for text in texts]
 
 
 def test_blocks_are_added_behind_the_system_message(model: ChatQwen):
@@ -46,12 +51,12 @@ def test_blocks_are_added_behind_the_system_message(model: ChatQwen):
     blocks = [m.text for m in shown if is_summary(m)]
     assert len(blocks) > 3
     assert [m.text for m in shown[: 1 + len(blocks)]] == ["Be brief.", *blocks]
-    assert blocks == [f"Part {i}." for i in range(len(blocks))], "older blocks stay as they are"
+    assert blocks == framed(*(f"Part {i}." for i in range(len(blocks)))), "older blocks stay as they are"
     assert report.summarised
     assert not report.dropped
     assert report.tokens_after == model.get_num_tokens_from_messages(shown)
     assert report.summary_tokens > 0
-    assert HistoryTrimmer(model, window=1100, reserve=100).invoke(shown) == shown
+    assert HistoryTrimmer(model, window=2000, reserve=100).invoke(shown) == shown
 
 
 def test_the_prompt_goes_on_from_what_was_sent(model: ChatQwen):
@@ -98,9 +103,9 @@ def test_no_summary_means_dropping_and_a_word_about_it(model: ChatQwen, answers)
 
 def test_a_long_summary_ends_with_a_sentence(model: ChatQwen):
     shown, _ = trimmer(model, scripted(*["One fact. Another. " + "and on " * 60] * 99)).with_report(HISTORY)
-    assert {m.text for m in shown if is_summary(m)} == {"One fact. Another."}
+    assert {m.text for m in shown if is_summary(m)} == {*framed("One fact. Another.")}
     shown, _ = trimmer(model, scripted(*["一。二。" + "三" * 90] * 99)).with_report(HISTORY)
-    assert {m.text for m in shown if is_summary(m)} == {"一。二。"}
+    assert {m.text for m in shown if is_summary(m)} == {*framed("一。二。")}
 
 
 def test_many_blocks_are_folded_into_one(model: ChatQwen):

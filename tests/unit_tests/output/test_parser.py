@@ -11,7 +11,8 @@ from langchain_core.messages import AIMessageChunk
 
 from langchain_qwen.output.chunks import ChunkMaker
 from langchain_qwen.output.detokenize import Detokenizer
-from langchain_qwen.output.parser import CallArguments, CallEnd, CallParser, CallStart, Text
+from langchain_qwen.output.parser import CallParser
+from langchain_qwen.output.pieces import CallArguments, CallEnd, CallStart, Text
 from langchain_qwen.output.stop_strings import StopStrings
 
 TOOLS = ("add", "get_weather")

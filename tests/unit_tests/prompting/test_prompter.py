@@ -164,3 +164,12 @@ def test_what_is_remembered_is_bounded():
     # "def" was the one used longest ago when "ghi" needed room; "too long" has room nowhere and leaves none.
     assert calls == ["abc", "def", "ghi", "def", "too long"]
     assert remembered._room == 6 - sum(map(len, remembered._ids))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.text(max_size=30) | st.sampled_from(["the " * 50, "e\u0301" * 40, "\u1100\u1161\u11a8" * 30, "🙂" * 9]))
+)
+def test_the_least_number_of_tokens_is_no_more_than_there_are(prompter, texts):
+    messages = [HumanMessage(text) for text in texts]
+    assert prompter.least(messages) <= prompter.count(messages)
