@@ -1,0 +1,117 @@
+"""Do agents finish, and are they right? Tasks over twelve tools, scored by code.
+
+`create_agent` of LangChain runs each task of `benchmarks.agent_tasks` with the tools bound, at most twelve steps.
+`finished`: the run ended with words or a structured answer, and no recursion limit. `right`: finished, each tool called
+that the task needs, and all facts in the answer. `needless`: calls beyond those that the task needs, per task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from langchain.agents import create_agent
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langgraph.errors import GraphRecursionError
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.agent_tasks import BY_NAME, TASKS, Task
+from benchmarks.common import argument_parser, print_environment, print_result
+from langchain_qwen import ChatQwen
+
+MOST_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task."""
+
+    task: Task
+    finished: bool
+    right: bool
+    needless: int
+    seconds: float
+    answer: str
+    calls: tuple[str, ...]
+
+
+def run(task: Task, model: BaseChatModel) -> Outcome:
+    """Run one task with an agent and score it."""
+    agent: Any = create_agent(model, [BY_NAME[name] for name in task.tools], response_format=task.schema)
+    said = [("human", task.question)] if isinstance(task.question, str) else list(task.question)
+    started = time.monotonic()
+    messages: list[BaseMessage] = []
+    structured: Any = None
+    finished = True
+    try:
+        for state in agent.stream({"messages": said}, {"recursion_limit": 2 * MOST_STEPS}, stream_mode="values"):
+            messages, structured = state["messages"], state.get("structured_response")
+    except GraphRecursionError:
+        finished = False
+    new = messages[len(said) :]
+    calls = tuple(call["name"] for one in new if isinstance(one, AIMessage) for call in one.tool_calls)
+    calls = tuple(name for name in calls if name in task.tools)  # not the form that ToolStrategy asks for as a tool
+    answer = structured.model_dump_json() if structured is not None else (new[-1].text if new else "")
+    finished = finished and bool(answer.strip())
+    needed, made = Counter(task.calls), Counter(calls)
+    told = all(any(spelling in answer for spelling in says) for says in task.says)
+    right = finished and told and not (needed - made) and not any(one in answer for one in task.never)
+    return Outcome(task, finished, right, (made - needed).total(), time.monotonic() - started, answer, calls)
+
+
+def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Print a table by kind, and give the figures."""
+    kinds: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        kinds[outcome.task.kind].append(outcome)
+    table = Table("kind", "tasks", "finished", "right", "needless calls", "seconds a task")
+    for kind, some in [*kinds.items(), ("all", list(outcomes))]:
+        table.add_row(kind, str(len(some)), *(f"{value:.2f}" for value in _figures(some).values()))
+    Console().print(table)
+    figures = {name: round(value, 3) for name, value in _figures(outcomes).items()}
+    if "structured" in kinds:
+        figures["structured_right"] = round(mean(one.right for one in kinds["structured"]), 3)
+    return figures
+
+
+def _figures(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    return {
+        "finished": mean(one.finished for one in outcomes),
+        "right": mean(one.right for one in outcomes),
+        "needless_calls": mean(one.needless for one in outcomes),
+        "seconds": mean(one.seconds for one in outcomes),
+    }
+
+
+def main() -> None:
+    """Run the tasks and print what came of them."""
+    parser: argparse.ArgumentParser = argument_parser(__doc__)
+    parser.add_argument("--kinds", nargs="*", help="only these kinds of tasks")
+    parser.add_argument("--show", action="store_true", help="print each task with its calls and its answer")
+    options = parser.parse_args()
+    tasks = [task for task in TASKS if not options.kinds or task.kind in options.kinds]
+    outcomes = []
+    with ChatQwen(model=options.model, precision=options.precision, temperature=0, max_tokens=400) as model:
+        print_environment("langchain", "langgraph")
+        for task in tasks:
+            outcomes.append(run(task, model))
+            if options.show:
+                last = outcomes[-1]
+                asked = task.question if isinstance(task.question, str) else task.question[-1][1]
+                mark = "right" if last.right else "WRONG" if last.finished else "UNFINISHED"
+                print(
+                    f"{mark:10} {task.kind:10} {asked}\n    {' '.join(last.calls)}\n    {last.answer[:300]!r}",
+                    flush=True,
+                )
+    print_result(report(outcomes), "langchain", "langgraph")
+
+
+if __name__ == "__main__":
+    main()
