@@ -7,10 +7,10 @@ import re
 from collections.abc import MutableMapping
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 
+from langchain_qwen.capabilities import bound_arguments
 from langchain_qwen.history.counting import PromptCounter, key_of
 from langchain_qwen.history.replay import SummaryFailure, SummaryRequest
 
@@ -41,7 +41,7 @@ class Summaries:
 
     def __init__(
         self,
-        model: BaseChatModel,
+        model: Runnable[Any, BaseMessage],
         counter: PromptCounter,
         *,
         max_tokens: int,
@@ -81,7 +81,8 @@ class Summaries:
         return [*request.messages, HumanMessage(self._instruction)]
 
     def _options(self) -> dict[str, Any]:
-        return {"max_tokens": self._max_tokens}
+        tools = {"tool_choice": "none"} if bound_arguments(self._model).get("tools") else {}
+        return {"max_tokens": self._max_tokens, **tools}
 
     def _name(self, request: SummaryRequest) -> str:
         said = (self._instruction, self._max_tokens, request.fold, *map(key_of, request.messages))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Generator, MutableMapping, Sequence
+from typing import Any, Literal
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
-from langchain_core.prompt_values import PromptValue
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_qwen import stepping
+from langchain_qwen.capabilities import bound_arguments, require_local
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
 from langchain_qwen.forks import renewed_lock
 from langchain_qwen.history.counting import PromptCounter, Tool, key_of, role_of
@@ -20,10 +20,8 @@ from langchain_qwen.history.replay import Limits, Replay, Step, SummaryFailure, 
 from langchain_qwen.history.report import TrimReport
 from langchain_qwen.history.summaries import INSTRUCTION, Summaries
 from langchain_qwen.history.view import View
+from langchain_qwen.inputs import messages_of
 from langchain_qwen.prompting import check_conversation
-
-if TYPE_CHECKING:
-    from langchain_qwen.chat_models import ChatQwen
 
 STEPS: tuple[Step, ...] = ("clear", "summarise", "drop")
 EVENT = "history_trimmed"
@@ -50,10 +48,11 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
     Each call dispatches the report as the custom event `history_trimmed` (`on_custom_event` of callback handlers).
 
     Args:
-        model: Whose window, tokenizer and template count.
+        model: Whose window, tokenizer and template count: a `ChatQwen`, also guarded, with arguments bound, retries or
+            fallbacks.
         reserve: Tokens kept free for the answer; None is the model's `max_tokens`, else 2,048, at most an eighth of
             the window.
-        tools: What will be bound to the model; they are part of every prompt.
+        tools: What will be bound to the model; they are part of every prompt. None takes those that are bound already.
         steps: "clear" replaces the contents of old tool results by a note, all but the last `keep_results`; "summarise"
             replaces old turns by a block of summary, quoted, behind the system message; "drop" leaves old turns out.
             The default is "clear" and "drop", which call no model.
@@ -70,31 +69,33 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         window: Tokens that prompt and answer may have together; None is the checkpoint's. Less means less to compute.
 
     Raises:
+        CapabilityError: For another chat model, and for one that the config of a call may replace.
         InvalidParameterError: For numbers that contradict each other.
         UnsupportedModelError: For a checkpoint whose template does not write message by message.
     """
 
     def __init__(
         self,
-        model: ChatQwen,
+        model: Runnable[Any, Any],
         *,
         reserve: int | None = None,
-        tools: Sequence[Any] = (),
+        tools: Sequence[Any] | None = None,
         steps: Sequence[Step] = ("clear", "drop"),
         pin_first: int = 0,
         high_mark: float = 0.9,
         low_mark: float = 0.5,
         keep_results: int = 3,
-        summariser: BaseChatModel | None = None,
+        summariser: Runnable[Any, BaseMessage] | None = None,
         summary_tokens: int = 256,
         summaries: MutableMapping[str, str] | None = None,
         summary_instruction: str = INSTRUCTION,
         oversize: Literal["error", "shorten"] = "error",
         window: int | None = None,
     ):
-        window = min(window or model.context_window, model.context_window)
+        local = require_local(model, "HistoryTrimmer")
+        window = min(window or local.context_window, local.context_window)
         if reserve is None:
-            reserve = model.max_tokens or min(2048, window // 8)
+            reserve = local.max_tokens or min(2048, window // 8)
         if not 0 < reserve < window:
             raise InvalidParameterError(f"reserve={reserve} leaves no room for messages in a window of {window} tokens")
         if not 0 < low_mark <= high_mark <= 1:
@@ -104,7 +105,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         if oversize not in ("error", "shorten"):
             raise InvalidParameterError(f'oversize={oversize!r} is neither "error" nor "shorten"')
         budget = window - reserve
-        self.counter = PromptCounter(model.prompter)
+        self.counter = PromptCounter(local.prompter)
         introduction = self.counter.segment([summary_message("x")])
         self.limits = Limits(
             window=window,
@@ -117,7 +118,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
             summaries_tokens=budget // 4,
             oversize=oversize,
         )
-        self._tools = _plain(tools)
+        self._tools = _plain(bound_arguments(model).get("tools") or ()) if tools is None else _plain(tools)
         self._pin_first = pin_first
         self._summaries = Summaries(
             summariser or model,
@@ -167,12 +168,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         """
         config = ensure_config(config)
         work = self._trim(messages_of(history), self._tools if tools is None else _plain(tools))
-        try:
-            request = next(work)
-            while True:
-                request = work.send(self._summaries.make(request, config))
-        except StopIteration as done:
-            return cast("Trimmed", done.value)
+        return stepping.run(work, lambda request: self._summaries.make(request, config))
 
     async def awith_report(
         self, history: Any, *, tools: Sequence[Any] | None = None, config: RunnableConfig | None = None
@@ -180,12 +176,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         """As `with_report`."""
         config = ensure_config(config)
         work = self._trim(messages_of(history), self._tools if tools is None else _plain(tools))
-        try:
-            request = next(work)
-            while True:
-                request = work.send(await self._summaries.amake(request, config))
-        except StopIteration as done:
-            return cast("Trimmed", done.value)
+        return await stepping.arun(work, lambda request: self._summaries.amake(request, config))
 
     def _trim(
         self, messages: list[BaseMessage], tools: list[Tool]
@@ -230,20 +221,6 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
     def _keep(self, replay: Replay) -> None:
         with self._lock:
             self._replays = [*self._replays, replay][-_REMEMBERED_REPLAYS:]
-
-
-def messages_of(history: Any) -> list[BaseMessage]:
-    """The messages of a prompt value, of a dict with "messages", of an object with `.messages`, or of a list."""
-    if isinstance(history, PromptValue):
-        return history.to_messages()
-    if isinstance(history, Mapping) and "messages" in history:
-        history = history["messages"]
-    elif hasattr(history, "messages"):
-        history = history.messages
-    if isinstance(history, str):
-        return [HumanMessage(history)]
-    messages = list(history)
-    return messages if all(isinstance(message, BaseMessage) for message in messages) else convert_to_messages(messages)
 
 
 def _plain(tools: Sequence[Any]) -> list[Tool]:

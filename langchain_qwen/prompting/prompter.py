@@ -8,6 +8,7 @@ are thus those of transformers' `apply_chat_template` wherever the data holds no
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import re
@@ -37,6 +38,7 @@ class Prompter:
 
     def __init__(self, template: ChatTemplate, tokenizer: Tokenizer):
         self._template = template
+        self._prepare: Callable[[Sequence[BaseMessage]], Sequence[BaseMessage]] = list
         self._control_ids = tokenizer.control_tokens
         self._controls = ControlTokens(tokenizer.control_tokens)
         # The longest token first, which is how the reference reads overlapping ones.
@@ -54,9 +56,15 @@ class Prompter:
         """
         return _load(ChatTemplate.from_folder(folder), tokenizer)
 
+    def after(self, prepare: Callable[[list[BaseMessage]], list[BaseMessage]]) -> Prompter:
+        """A prompter for a model that changes messages before it sends them, as guarded models do."""
+        changed = copy.copy(self)
+        changed._prepare = lambda messages: self._prepare(prepare(list(messages)))
+        return changed
+
     def render(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> str:
         """The prompt as text, as the template writes it, up to where the answer begins; raises as `encode` does."""
-        return self._template.render(_read(messages), _plain(tools))
+        return self._template.render(_read(self._prepare(messages)), _plain(tools))
 
     def encode(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> list[int]:
         """The prompt as ids, exactly as it is sent, up to where the answer begins.
@@ -68,7 +76,7 @@ class Prompter:
             InvalidMessagesError: For no messages, and for messages that no conversation or the template can hold.
             InvalidSchemaError: For tools that are not JSON.
         """
-        return self.encode_roles(_read(messages), tools)
+        return self.encode_roles(_read(self._prepare(messages)), tools)
 
     def encode_roles(self, roles: Sequence[Role], tools: Sequence[Tool] | None = None) -> list[int]:
         """The same for messages that have been read already, by `to_roles` or `check_conversation`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -16,11 +16,13 @@ from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
 from pydantic import ConfigDict
 
 from langchain_qwen import structured_output
+from langchain_qwen.capabilities import LocalModel, local_model, require_local
 from langchain_qwen.errors import BlockedInputError
+from langchain_qwen.prompting import Prompter
 from langchain_qwen.safety.audit import EVENT, adispatch, dispatch
+from langchain_qwen.safety.compiled import CompiledPolicy
 from langchain_qwen.safety.input_guard import InputGuard
 from langchain_qwen.safety.messages import AnswerFilter
-from langchain_qwen.safety.parser import SafetyParser
 from langchain_qwen.safety.streams import as_last_chunk
 
 _CUSTOM_EVENT = ("on_custom_event", "ignore_custom_event", EVENT)
@@ -35,7 +37,7 @@ class GuardedChatModel(BaseChatModel):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     model: BaseChatModel
-    parser: SafetyParser
+    parser: CompiledPolicy
 
     @property
     def _llm_type(self) -> str:
@@ -58,6 +60,46 @@ class GuardedChatModel(BaseChatModel):
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """Tokens of what is sent for these messages, the policy's instructions included."""
         return self.model.get_num_tokens_from_messages(self._instructed(messages), tools)
+
+    # -- on this machine ------------------------------------------------------------------------------------------
+
+    def as_local(self, arguments: Mapping[str, Any] | None = None) -> GuardedChatModel | None:
+        """This model as it is when called with these arguments; None around a model that is not of this machine."""
+        inner = local_model(self.model, arguments=arguments)
+        return None if inner is None else self.model_copy(update={"model": inner})
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest answer."""
+        return self._local.max_tokens
+
+    @property
+    def context_window(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return self._local.context_window
+
+    @property
+    def prompter(self) -> Prompter:
+        """What renders, encodes and counts prompts, the policy's instructions included."""
+        return self._local.prompter.after(self._instructed)
+
+    def load(self) -> None:
+        """Load the weights now rather than at the first call."""
+        self._local.load()
+
+    def warm(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """As `ChatQwen.warm`, the policy's instructions included."""
+        return self._local.warm(self._instructed(messages), tools)
+
+    def close(self) -> None:
+        """Release the weights."""
+        self._local.close()
+
+    @property
+    def _local(self) -> LocalModel:
+        return require_local(self.model, "this method of a guarded model")
+
+    # -- tools and structured output ------------------------------------------------------------------------------
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
         """As the model's own."""

@@ -24,9 +24,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_qwen.errors import BlockedInputError
 from langchain_qwen.safety.audit import AuditEvent, Place, adispatch, dispatch
+from langchain_qwen.safety.compiled import CompiledPolicy
 from langchain_qwen.safety.filtering import RuleDetectors
 from langchain_qwen.safety.joined_text import JoinedText
-from langchain_qwen.safety.parser import SafetyParser
 from langchain_qwen.safety.places import SEPARATOR, Channel, Visit, map_document, map_message, map_value
 from langchain_qwen.safety.policy import JudgeSpec
 
@@ -90,7 +90,7 @@ class InputGuard(Runnable[Any, Any]):
             Documents, tool results and earlier answers are not worth an error: the part that is blocked is cut out.
     """
 
-    def __init__(self, parser: SafetyParser):
+    def __init__(self, parser: CompiledPolicy):
         self.parser = parser
 
     def check(self, text: str, place: Place = "input") -> InputVerdict:

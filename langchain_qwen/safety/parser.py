@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
-from pydantic import SecretStr
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableWithFallbacks, ensure_config
+from langchain_core.runnables.base import RunnableBindingBase
 
-from langchain_qwen.safety.audit import Audit, AuditEvent, adispatch, dispatch
-from langchain_qwen.safety.detectors import build_detectors
-from langchain_qwen.safety.filtering import RuleDetectors, TextFilter
-from langchain_qwen.safety.judging import make_judge
+from langchain_qwen.errors import CapabilityError
+from langchain_qwen.safety.audit import AuditEvent, adispatch, dispatch
+from langchain_qwen.safety.compiled import CompiledPolicy
+from langchain_qwen.safety.guarded_model import GuardedChatModel
 from langchain_qwen.safety.messages import AnswerFilter
-from langchain_qwen.safety.policy import JudgeSpec, Policy
-from langchain_qwen.safety.pseudonyms import Pseudonyms
-from langchain_qwen.safety.scanning import Detector, Find
 from langchain_qwen.safety.streams import as_last_chunk
 
 Output = TypeVar("Output", str, AIMessage)
 
 
-class SafetyParser(Runnable[Any, Any]):
+class SafetyParser(CompiledPolicy, Runnable[Any, Any]):
     """Lets through what a policy allows: `model | SafetyParser("balanced")`, for messages, chunks and strings.
 
     What comes out of a stream, put together, is what comes out for the whole text, however it was cut into chunks.
@@ -49,59 +45,26 @@ class SafetyParser(Runnable[Any, Any]):
         PolicyError: For policies that are not valid or need what was not given.
     """
 
-    def __init__(
-        self,
-        policy: Policy | str | Path = "balanced",
-        *,
-        judge: BaseChatModel | None = None,
-        system_prompt: str | None = None,
-        canary: str | None = None,
-        detectors: Mapping[str, Detector | Find] | None = None,
-        language: str = "en",
-        as_json: bool = False,
-        hash_key: SecretStr | bytes | None = None,
-    ):
-        self.policy = policy if isinstance(policy, Policy) else Policy.load(policy)
-        self.audit = Audit(self.policy)
-        self.language = language
-        self.as_json = as_json
-        self._pseudonyms = Pseudonyms(hash_key)
-        self._judge = make_judge(judge) if judge else None
-        self._known: dict[str, Any] = {"system_prompt": system_prompt, "canary": canary, "custom": detectors}
-        self.output_rules = self._rules("output")
-        self.input_rules = self._rules("input")
-        self.system_rules = self._rules("system")
+    def guard(self, model: Runnable[Any, Any]) -> Any:
+        """A chat model with the same interface that answers, streams and calls tools under the policy.
 
-    def _rules(self, side: str) -> RuleDetectors:
-        return [
-            (rule, build_detectors(rule, judge=self._judge, **self._known))
-            for rule in self.policy.rules
-            if side in rule.applies_to and (self._judge or not isinstance(rule.detector, JudgeSpec))
-        ]
+        Args:
+            model: A chat model, or one with arguments, a config, retries or fallbacks: these stay around it.
 
-    @property
-    def judges_outputs(self) -> bool:
-        """Whether filtering an answer may ask a model."""
-        return any(isinstance(rule.detector, JudgeSpec) for rule, _ in self.output_rules)
-
-    def new_filter(self, as_json: bool = False) -> TextFilter:
-        """A filter for one text of the output side."""
-        return TextFilter(self.output_rules, as_json=as_json, pseudonyms=self._pseudonyms)
-
-    def new_input_filter(self, rules: RuleDetectors, *, as_json: bool = False) -> TextFilter:
-        """A filter for one text of the input side."""
-        return TextFilter(rules, as_json=as_json, pseudonyms=self._pseudonyms)
-
-    def new_answer(self, *, as_json: bool | None = None) -> AnswerFilter:
-        """A filter for one answer."""
-        as_json = self.as_json if as_json is None else as_json
-        return AnswerFilter(self.new_filter, self.policy, self.audit, as_json=as_json, language=self.language)
-
-    def guard(self, model: BaseChatModel) -> BaseChatModel:
-        """A chat model with the same interface that answers, streams and calls tools under the policy."""
-        from langchain_qwen.safety.guarded_model import GuardedChatModel
-
-        return GuardedChatModel(model=model, parser=self)
+        Raises:
+            CapabilityError: For a runnable that is no chat model, and for fields that are configurable: guard the model
+                first.
+        """
+        if isinstance(model, BaseChatModel):
+            return GuardedChatModel(model=model, parser=self)
+        if isinstance(model, RunnableBindingBase):
+            return model.model_copy(update={"bound": self.guard(model.bound)})
+        if isinstance(model, RunnableWithFallbacks):
+            others = [self.guard(fallback) for fallback in model.fallbacks]
+            return model.model_copy(update={"runnable": self.guard(model.runnable), "fallbacks": others})
+        raise CapabilityError(
+            f"a {type(model).__name__} cannot be guarded; guard the chat model in it, and then wrap what that gives"
+        )
 
     # -- Runnable -----------------------------------------------------------------------------------------------
 

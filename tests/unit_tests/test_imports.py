@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "stepping": set(),
     "yes_or_no": set(),
     "grounding": {"errors", "inputs", "capabilities", "stepping", "yes_or_no"},
-    "history": {"errors", "checkpoints", "forks", "inputs", "prompting", "capabilities", "stepping", "chat_models"},
+    "history": {"errors", "checkpoints", "forks", "inputs", "prompting", "capabilities", "stepping"},
     "init_chat_model": {"errors"},
     "personas": {"errors", "inputs", "output", "capabilities", "stepping"},
     "quantizing": {"errors", "checkpoints", "engine", "prompting"},

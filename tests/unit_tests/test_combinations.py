@@ -1,0 +1,238 @@
+"""Every part with every other: persona, guard, trimmer, tools, structured output, LangChain's wrappers, all six ways.
+
+On a tiny checkpoint with random weights: what comes out makes no sense, but each part's promise can be seen in it. The
+policy masks vowels, so a guarded answer has none; the persona's form is one of two labels; a schema fits or not; what
+was sent is counted by the engine. A combination either keeps all promises of its parts or is a typed error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import ConfigurableField
+
+from langchain_qwen import ChatQwen
+from langchain_qwen.capabilities import local_model
+from langchain_qwen.errors import CapabilityError, ContextOverflowError, InvalidParameterError, OutputTruncatedError
+from langchain_qwen.grounding import GroundedAnswer, GroundedAnswerer
+from langchain_qwen.history import HistoryTrimmer
+from langchain_qwen.personas import LabelsForm, Persona
+from langchain_qwen.safety import Policy, SafetyParser
+from tests.tiny import make_tiny_checkpoint
+
+WINDOW = 640
+VOWELS = re.compile("[aeiou]", re.IGNORECASE)
+SCHEMA = {
+    "title": "thing",
+    "type": "object",
+    "properties": {"xyz": {"type": "string", "maxLength": 6}, "w": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "required": ["xyz", "w"],
+    "additionalProperties": False,
+}
+TOOL = {"type": "function", "function": {"name": "pqr", "description": "A tool.", "parameters": SCHEMA}}
+LABELS = ("px", "qz")
+POLICY = Policy.parse(
+    {
+        "name": "no-vowels",
+        "version": "1",
+        "refusal": {"en": "No."},
+        "instructions": {"en": "Use no vowels."},
+        "rules": [
+            {
+                "id": "vowels",
+                "category": "profanity",
+                "detector": {"pattern": "[aeiou]"},
+                "severity": "low",
+                "action": "rewrite",
+                "replacement": "*",
+                "applies_to": ["output"],
+            }
+        ],
+    }
+)
+TURNS = [(HumanMessage(f"Message {n}. " + "word " * 12), AIMessage(f"Answer {n}.")) for n in range(12)]
+HISTORY = [SystemMessage("Be brief."), *(message for turn in TURNS for message in turn), HumanMessage("And now?")]
+SHORT: list[BaseMessage] = [HumanMessage("Hello there")]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = make_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "small-window", window=WINDOW)
+    with ChatQwen(model=str(folder), precision="int8", max_tokens=48, temperature=0) as model:
+        yield model
+
+
+def guarded(model: Any) -> Any:
+    return SafetyParser(POLICY).guard(model)
+
+
+EXTRAS = {
+    "plain": lambda model: model,
+    "tools": lambda model: model.bind_tools([TOOL], tool_choice="any"),
+    "offered": lambda model: model.bind_tools([TOOL]),
+    "schema": lambda model: model.bind(response_format={"type": "json_schema", "json_schema": {"schema": SCHEMA}}),
+    "structured": lambda model: model.with_structured_output(SCHEMA),
+}
+WRAPS = {
+    "bare": lambda runnable, _: runnable,
+    "bound": lambda runnable, _: runnable.bind(seed=3),
+    "config": lambda runnable, _: runnable.with_config(tags=["a"]),
+    "retry": lambda runnable, _: runnable.with_retry(stop_after_attempt=2),
+    "fallbacks": lambda runnable, other: runnable.with_fallbacks([other]),
+    "fields": lambda runnable, _: runnable.configurable_fields(temperature=ConfigurableField(id="heat")),
+}
+COMBINATIONS = [
+    combination
+    for combination in itertools.product((False, True), (False, True), (False, True), EXTRAS, WRAPS)
+    # A field of the model can be made configurable on the model itself only.
+    if not (combination[4] == "fields" and combination[3] != "plain")
+]
+
+
+def six_ways(runnable: Any, value: Any) -> list[Any]:
+    """The results of invoke, stream, batch and their async twins; what was raised stands for a result."""
+
+    def added(chunks: list[Any]) -> Any:
+        if all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
+            return AIMessageChunk(content="") + chunks
+        return chunks[-1]
+
+    async def astreamed() -> Any:
+        return added([chunk async for chunk in runnable.astream(value)])
+
+    ways = [
+        lambda: runnable.invoke(value),
+        lambda: added(list(runnable.stream(value))),
+        lambda: runnable.batch([value, value])[1],
+        lambda: asyncio.run(runnable.ainvoke(value)),
+        lambda: asyncio.run(astreamed()),
+        lambda: asyncio.run(runnable.abatch([value, value]))[1],
+    ]
+    return [_result(way) for way in ways]
+
+
+def _result(way: Any) -> Any:
+    try:
+        return way()
+    except (ContextOverflowError, InvalidParameterError, OutputTruncatedError, CapabilityError) as error:
+        return error
+
+
+def essence(result: Any) -> Any:
+    """What must be the same in all six ways."""
+    if isinstance(result, Exception):
+        return type(result)
+    if isinstance(result, AIMessage):
+        return result.text, [(call["name"], call["args"]) for call in result.tool_calls]
+    return result
+
+
+@pytest.mark.parametrize(("persona", "guard", "trim", "extra", "wrap"), COMBINATIONS)
+def test_all_promises_hold_together(model, persona, guard, trim, extra, wrap):
+    base = guarded(model) if guard else model
+    runnable = WRAPS[wrap](EXTRAS[extra](base), EXTRAS[extra](base))
+    if persona:
+        form = LabelsForm(labels=LABELS) if extra in ("plain", "schema") else None
+        runnable = Persona(name="p", instructions="You sort.", output=form, language=None) | runnable
+    reserve = 200  # the persona's own words come on top of what the trimmer counts
+    tools = [TOOL] if extra in ("tools", "offered") else []
+    if trim:
+        runnable = HistoryTrimmer(base, reserve=reserve, tools=tools) | runnable
+    results = six_ways(runnable, HISTORY if trim else SHORT)
+    first = results[0]
+    assert all(essence(result) == essence(first) for result in results), results
+    if persona and extra == "schema":
+        assert isinstance(first, InvalidParameterError)  # two forms contradict each other
+        return
+    assert not isinstance(first, Exception), first
+    if isinstance(first, AIMessage):
+        for result in results:
+            assert result.usage_metadata["input_tokens"] <= WINDOW - 48
+        if guard:
+            assert not VOWELS.search(first.text)
+            assert not VOWELS.search(json.dumps([list(call["args"].values()) for call in first.tool_calls]))
+    if persona and extra == "plain":
+        assert first.text in LABELS
+    if extra == "tools" and first.response_metadata["finish_reason"] == "tool_calls":
+        (call,) = first.tool_calls
+        jsonschema.validate(call["args"], SCHEMA)
+    if extra == "schema" or extra == "structured":
+        value = json.loads(first.text) if isinstance(first, AIMessage) else first
+        jsonschema.validate(value, SCHEMA)
+        assert not guard or not VOWELS.search(value["xyz"])
+
+
+def test_how_many():
+    assert len(COMBINATIONS) * 6 >= 1200
+
+
+@pytest.mark.parametrize("guard", [False, True])
+@pytest.mark.parametrize("wrap", ["bare", "bound", "config", "retry", "fallbacks", "fields"])
+def test_the_trimmer_counts_what_a_wrapped_model_is_sent(model, guard, wrap):
+    base = guarded(model) if guard else model
+    wrapped = WRAPS[wrap](base, base)
+    trim = HistoryTrimmer(wrapped)
+    messages, report = trim.with_report(HISTORY)
+    assert wrapped.invoke(messages).usage_metadata["input_tokens"] == report.tokens_after
+    assert report.tokens_after <= WINDOW - 48
+    with pytest.raises(ContextOverflowError):
+        wrapped.invoke([*HISTORY, *HISTORY[1:]])
+
+
+def test_the_trimmer_counts_bound_tools_and_the_bound_length(model):
+    bound = model.bind_tools([TOOL]).bind(max_tokens=100)
+    messages, report = HistoryTrimmer(bound).with_report(HISTORY)
+    assert report.budget == WINDOW - 100
+    assert bound.invoke(messages).usage_metadata["input_tokens"] == report.tokens_after
+
+
+def test_a_model_that_config_may_replace_cannot_be_counted_for(model):
+    wandering = model.configurable_fields(model=ConfigurableField(id="model"))
+    with pytest.raises(CapabilityError, match="configurable"):
+        HistoryTrimmer(wandering)
+
+
+def test_another_chat_model_is_refused_by_name():
+    from langchain_core.language_models import FakeListChatModel
+
+    with pytest.raises(CapabilityError, match="FakeListChatModel"):
+        HistoryTrimmer(FakeListChatModel(responses=["a"]))
+    with pytest.raises(CapabilityError, match="FakeListChatModel"):
+        _ = guarded(FakeListChatModel(responses=["a"])).context_window
+
+
+def test_a_guarded_model_is_as_local_as_the_model_within(model):
+    safe = guarded(model)
+    assert safe.context_window == WINDOW
+    assert safe.prompter.count(SHORT) == safe.get_num_tokens_from_messages(SHORT) != model.prompter.count(SHORT)
+    safe.load()
+    assert safe.warm([SystemMessage("Be brief. " * 12)]) > 0
+    assert local_model(safe.with_retry()) is not None
+
+
+@pytest.mark.parametrize("wrap", ["bare", "bound", "config", "retry", "fallbacks"])
+def test_a_wrapped_model_can_be_guarded(model, wrap):
+    safe = guarded(WRAPS[wrap](model, model))
+    assert not VOWELS.search(safe.invoke(SHORT).text)
+
+
+@pytest.mark.parametrize("guard", [False, True])
+@pytest.mark.parametrize("wrap", ["bare", "bound", "retry", "fallbacks"])
+def test_grounded_answers_over_any_of_them(model, guard, wrap):
+    base = guarded(model) if guard else model
+    answerer = GroundedAnswerer(
+        ["The mill was built in 1901."],
+        WRAPS[wrap](base, base),
+        max_prompt_tokens=400,
+        max_answer_tokens=16,
+        answerable_above=None,
+    )
+    for result in six_ways(answerer, "When was the mill built?"):
+        assert isinstance(result, GroundedAnswer), result
