@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from langchain_qwen.errors import (
     UnsafeWeightsError,
     UnsupportedModelError,
 )
+from langchain_qwen.forks import cached_property
 
 MODEL_TYPE, ARCHITECTURE = "qwen2", "Qwen2ForCausalLM"
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
     "forks": set(),
-    "checkpoints": {"errors"},
+    "checkpoints": {"errors", "forks"},
     "prompting": {"errors", "forks"},
     "engine": {"errors", "forks", "checkpoints", "_version"},
     "output": {"errors", "engine"},
