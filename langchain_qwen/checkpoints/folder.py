@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from langchain_qwen.errors import (
     UnsafeWeightsError,
     UnsupportedModelError,
 )
+from langchain_qwen.forks import cached_property
 from langchain_qwen.json_files import read_object
 
 MODEL_TYPE, ARCHITECTURE = "qwen2", "Qwen2ForCausalLM"

@@ -102,6 +102,7 @@ class LocalEngine:
         """Generate without blocking the event loop. The request is queued at the first step of the iteration."""
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
+        timer: asyncio.Handle | None = None
 
         def put(event: Event | BaseException) -> None:
             try:
@@ -119,7 +120,6 @@ class LocalEngine:
 
         # A large grammar takes a while to compile.
         sequence = await asyncio.to_thread(Sequence, request, put) if request.constraint else Sequence(request, put)
-        timer: asyncio.Handle | None = None
         try:
             worker = await asyncio.to_thread(self._submit, sequence) if self._slow_to_start else self._submit(sequence)
             timer = loop.call_later(_patience(sequence), watch)

@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from langchain_qwen.engine.blocks import BlockPool
 from langchain_qwen.engine.runners.protocol import Runner
@@ -49,8 +49,8 @@ class Worker:
         self._new_scheduler = new_scheduler
         self.scheduler = new_scheduler()
         # A queue in C and no condition: a signal in the middle of taking a lock in Python would leave it locked.
-        self._inbox: queue.SimpleQueue[Sequence | Job[object] | None] = queue.SimpleQueue()
-        self._arriving: Sequence | Job[object] | None = None
+        self._inbox: queue.SimpleQueue[Sequence | Job[Any] | None] = queue.SimpleQueue()
+        self._arriving: Sequence | Job[Any] | None = None
         self._closing = False
         self._process = os.getpid()
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -72,7 +72,7 @@ class Worker:
         """Whether what is put into the inbox will be answered."""
         return not self.foreign and self.thread.is_alive()
 
-    def put(self, item: Sequence | Job[object]) -> None:
+    def put(self, item: Sequence | Job[Any]) -> None:
         """Have a request or a job done."""
         self._inbox.put(item)
 

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "_version": set(),
     "forks": set(),
     "json_files": {"errors"},
-    "checkpoints": {"errors", "json_files"},
+    "checkpoints": {"errors", "forks", "json_files"},
     "prompting": {"errors", "forks", "json_files"},
     "engine": {"errors", "forks", "checkpoints", "_version"},
     "output": {"errors", "engine"},

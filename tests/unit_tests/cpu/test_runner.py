@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -306,3 +308,25 @@ def test_it_runs_without_torch(tiny_checkpoint):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "set()", done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs control over processors")
+def test_more_threads_than_processors_do_not_keep_each_other_from_working(loaded):
+    """They used to spin while the thread that they waited for had no processor: 12 times the work of one thread."""
+    allowed = os.sched_getaffinity(0)
+
+    def work(threads: int) -> tuple[float, np.ndarray]:
+        os.sched_setaffinity(0, {min(allowed)})  # threads that are started now inherit it
+        try:
+            runner = start(loaded["int4"], "int4", threads=threads)
+            began = time.process_time()
+            for position in range(100):
+                logits = runner.step([Chunk([5], position, list(range(8)), 1)]).copy()
+            return time.process_time() - began, logits
+        finally:
+            os.sched_setaffinity(0, allowed)
+            runner.close()
+
+    (alone, expected), (crowded, logits) = work(1), work(8)
+    assert crowded < 4 * alone + 0.1
+    assert np.array_equal(logits, expected)

@@ -22,6 +22,7 @@ import pytest
 from langchain_core.messages import SystemMessage
 
 from langchain_qwen import ChatQwen, errors
+from langchain_qwen.forks import cached_property
 
 PATIENCE_S = 60
 
@@ -290,3 +291,26 @@ else:
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "child 0 True"), done.stderr
+
+
+def test_a_property_that_another_thread_was_computing_is_computed_in_the_child():
+    """functools.cached_property of Python 3.11 and before holds one lock for all objects meanwhile."""
+    computing, go_on = threading.Event(), threading.Event()
+    parent = os.getpid()
+
+    class Slow:
+        @cached_property
+        def value(self) -> int:
+            if os.getpid() == parent:
+                computing.set()
+                go_on.wait(PATIENCE_S)
+            return 5
+
+    thread = threading.Thread(target=lambda: Slow().value)
+    thread.start()
+    computing.wait(PATIENCE_S)
+    try:
+        assert in_child(lambda: Slow().value) == 5
+    finally:
+        go_on.set()
+        thread.join()

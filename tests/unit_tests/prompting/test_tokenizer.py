@@ -88,6 +88,17 @@ def test_long_white_space_goes_to_the_reference(tokenizer, plain_reference, monk
     assert tokenizer.encode(long) == plain_reference.encode(long).ids
 
 
+def test_millions_of_spaces_are_refused_where_both_tokenizers_panic(tokenizer):
+    with pytest.raises(InvalidMessagesError, match="5,000,000 white space"):
+        tokenizer.encode("a" + " " * 20_000_000 + "b")
+
+
+def test_a_panic_of_the_tokenizer_is_an_error_of_ours(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer_module, "_has_long_space", lambda *_: False)
+    with pytest.raises(InvalidMessagesError, match="gave up"):
+        tokenizer.encode(" " * 2_000_000 + "x")
+
+
 def test_white_space_is_found_wherever_it_stands():
     for before in range(12):
         text = "a" * before + " " * 10 + "b" * 7

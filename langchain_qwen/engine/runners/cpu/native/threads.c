@@ -83,7 +83,8 @@ static void adapt_patience(lq_threads *t, bool enough) {
 
 void lq_threads_barrier(lq_threads *t) {
     const uint64_t phase = atomic_load_explicit(&t->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) == t->running - 1) {
+    const int others = t->running - 1;  // read before arriving: after that the next run may begin
+    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) == others) {
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&t->next_item, 0, memory_order_relaxed);
         change(t, &t->phase, phase + 1);
