@@ -239,6 +239,26 @@ class Document:
         return self._numbers[key]
 
 
+def check_levels(value: Any) -> None:
+    """Refuse what Python's own JSON encoder would fail on: tools or a schema that nest deeply, or into themselves.
+
+    Raises:
+        InvalidSchemaError: When it does.
+    """
+    level = [value]
+    for _ in range(2 * _MAX_LEVELS):
+        containers = [child for child in level if isinstance(child, (Mapping, list, tuple))]
+        level = [c for child in containers for c in (child.values() if isinstance(child, Mapping) else child)]
+        if not level:
+            return
+        if len(level) > _MAX_VALUES:
+            break
+    raise InvalidSchemaError(
+        f"the schema nests too deeply or is too large to be enforced: it may have {_MAX_LEVELS} levels and "
+        f"{_MAX_VALUES:,} values at most; use $defs and $ref"
+    )
+
+
 def _shown(value: Any) -> str:
     """A value for an error message, not at any length."""
     text = repr(value)

@@ -12,12 +12,12 @@ from itertools import combinations, islice
 
 from langchain_qwen.errors import InvalidSchemaError
 from langchain_qwen.output.schema.documents import FALSE, All
-from langchain_qwen.output.schema.lexemes import MAX_LENGTH, Lexemes
+from langchain_qwen.output.schema.lexemes import MAX_LEAST_LENGTH, MAX_LENGTH, Lexemes
 from langchain_qwen.output.schema.reading import Reader
 from langchain_qwen.output.schema.shapes import ANY, Array, Boolean, Null, Number, Object, Shape, String, cost
 
 _MAX_COMBINATIONS = 64
-_MAX_LEAST_ITEMS = 10_000  # more than any context window holds
+_MAX_OPTIONAL = 600  # members of which any may come next; llguidance's parser has a limit too
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Graph:
 
     def _array(self, shape: Array) -> ArrayNode:
         rest, most = shape.rest, None if shape.max_items is None else min(shape.max_items, MAX_LENGTH)
-        if shape.min_items > _MAX_LEAST_ITEMS:
+        if shape.min_items > MAX_LEAST_LENGTH:
             raise InvalidSchemaError(f"minItems {shape.min_items:,} is more than an answer can hold; lower it")
         if rest is None and shape.prefix and shape.min_items <= len(shape.prefix):
             rest = (FALSE,)  # a tuple has no more items than it names, unless the schema says so
@@ -118,8 +118,14 @@ class Graph:
             for name, value in declared.items()
             if FALSE not in value and any(names.accepts(name) for names in allowed_names)
         ]
-        if len([member for member in members if member.required]) < len(shape.required):
+        required = sum(member.required for member in members)
+        if required < len(shape.required):
             return
+        if len(members) - required > _MAX_OPTIONAL:
+            raise InvalidSchemaError(
+                f"an object with {len(members) - required} optional properties cannot be enforced, but with "
+                f"{_MAX_OPTIONAL}; make more of them required, or group them in objects of their own"
+            )
         others = [
             Others(name, self._node(value))
             for names in allowed_names

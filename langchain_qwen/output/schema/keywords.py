@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from langchain_qwen.output.schema.documents import FALSE, All, Document
-from langchain_qwen.output.schema.patterns import check, matches
+from langchain_qwen.output.schema.patterns import MATCHING, check, matches
 from langchain_qwen.output.schema.shapes import Array, Boolean, High, Low, Null, Number, Object, Shape, String, both
 
 
@@ -83,7 +83,7 @@ def object_shape(schema: Mapping[str, Any], document: Document) -> Object:
         for pattern, child in schema.get("patternProperties", {}).items()
     }
     rest, properties = schema.get("additionalProperties"), schema.get("properties", {})
-    document.budget.spend(len(properties) * (1 + 50 * len(patterns)))
+    document.budget.spend(len(properties) * (1 + MATCHING * len(patterns)))
     return Object(
         properties={
             name: both((document.number(child),), *(value for p, value in patterns.items() if matches(p, name)))

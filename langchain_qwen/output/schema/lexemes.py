@@ -23,10 +23,10 @@ _ESCAPES = 'nrbtf\\"'
 _PLAIN = r'[^"\\\x00-\x1F\x7F]'
 _MULTIPLES_BELOW = 10**15
 _MAX_LISTED = 1000
-_LARGEST_STEP = 10_000
+_LARGEST_STEP = 1000
 MOST_KINDS = 63  # bits of a rule's parameter, all of which can be counted
-# More than any context window holds; where a schema asks for more it is refused, what it allows above is not written.
-MAX_LENGTH = 100_000
+# Longer strings and arrays are not written, and refused where a schema asks for them.
+MAX_LENGTH, MAX_LEAST_LENGTH = 100_000, 10_000
 # The cost of an intersection of regular expressions grows exponentially with their number.
 _MAX_CONDITIONS = 8
 
@@ -111,7 +111,7 @@ class Lexemes:
                 f"a string with {conditions - 1} patterns and formats cannot be enforced; {_MAX_CONDITIONS - 1} "
                 "are the most, so combine them"
             )
-        if shape.min_length > MAX_LENGTH:
+        if shape.min_length > MAX_LEAST_LENGTH:
             raise InvalidSchemaError(f"minLength {shape.min_length:,} is more than an answer can hold; lower it")
         if shape.max_length is not None and shape.max_length > MAX_LENGTH:
             shape = replace(shape, max_length=MAX_LENGTH)
@@ -171,7 +171,7 @@ class Lexemes:
 
     def _possible(self, lexeme: Lexeme, conditions: int) -> Lexeme | None:
         """The lexeme, unless no text matches it."""
-        self._budget.spend(100 + len(lexeme.body) // 10 + 4**conditions // 4)
+        self._budget.spend(300 + len(lexeme.body) // 10 + 4**conditions // 2)
         message = _problem(f"start: LEXEME\nLEXEME: {lexeme.body}" if lexeme.terminal else f"start: {lexeme.body}")
         if not message:
             return lexeme

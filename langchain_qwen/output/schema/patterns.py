@@ -27,6 +27,7 @@ else:
     import sre_parse as parser
 
 ANYTHING = "(?s:.*)"
+MATCHING = 50  # what it costs to match a short text, in units of `Budget`
 _STARTS = (op.AT_BEGINNING, op.AT_BEGINNING_STRING)
 _ENDS = (op.AT_END, op.AT_END_STRING)
 # As part of a character class: (narrow, wide).
@@ -109,11 +110,16 @@ def _fully_matches(pattern: str, text: str) -> bool:
         data = list(f"<{text}>".encode())
     except UnicodeEncodeError:  # half of a surrogate pair, which no translation matches
         return False
-    matcher = LLMatcher(byte_tokenizer(), f'start: T\nT: "<" /{pattern}/ ">"', limits=LIMITS)
+    matcher = _matcher(pattern).deep_copy()
     found = matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting()
     if matcher.is_error():
         raise InvalidSchemaError(f"the pattern {pattern[:100]!r} is too intricate to be enforced; simplify it")
     return found
+
+
+@lru_cache(maxsize=64)
+def _matcher(pattern: str) -> LLMatcher:
+    return LLMatcher(byte_tokenizer(), f'start: T\nT: "<" /{pattern}/ ">"', limits=LIMITS)
 
 
 @lru_cache(maxsize=1)

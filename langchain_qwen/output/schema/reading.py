@@ -146,7 +146,7 @@ class Reader:
             for b in other.shapes:
                 if type(a) is not type(b):
                     continue
-                self.document.budget.spend(cost(a) + cost(b) + len(found))
+                self.document.budget.spend(cost(a, b) + len(found))
                 shape = intersection(a, b)
                 # Of names that patterns of both sides match, too much is asked.
                 if isinstance(a, Object) and isinstance(b, Object) and a.patterns and b.patterns:
@@ -171,7 +171,8 @@ class Reader:
         found: list[Shape] = []
         overlap = False
         for i, mine in enumerate(branches):
-            kept = list(mine.shapes)
+            kept = _tagged(mine.shapes, schema)
+            overlap = overlap or kept != list(mine.shapes)
             for b in (shape for j, other in enumerate(branches) if i != j for shape in other.shapes):
                 left = []
                 for a in kept:
@@ -204,7 +205,7 @@ class Reader:
         return Reading(kept, exact=False)
 
     def _without(self, a: Shape, b: Shape) -> list[Shape]:
-        self.document.budget.spend(cost(a) + cost(b))
+        self.document.budget.spend(cost(a, b))
         found = without(a, b)
         if isinstance(a, Object) and isinstance(b, Object):
             for name, child in b.properties.items():
@@ -213,7 +214,7 @@ class Reader:
 
     def _without_property(self, a: Object, b: Object, name: str, child: All) -> list[Shape]:
         """Objects of `a` with a property whose value `b` does not allow."""
-        self.document.budget.spend(cost(a) + cost(b))
+        self.document.budget.spend(cost(a, b))
         there = Object(required=(name,))
         candidate = intersection(a, there)
         if candidate is None:
@@ -235,7 +236,7 @@ class Reader:
         """Whether surely no value has both shapes."""
         if type(a) is not type(b):
             return True
-        self.document.budget.spend(cost(a) + cost(b))
+        self.document.budget.spend(cost(a, b))
         if intersection(a, b) is None:
             return True
         if level == _COMPARED_LEVELS:
@@ -276,6 +277,18 @@ _APPLICATORS = (
     *("$ref", "const", "enum", "allOf", "anyOf", "oneOf", "not", "if"),
     *("dependencies", "dependentRequired", "dependentSchemas"),
 )
+
+
+def _tagged(shapes: Sequence[Shape], schema: Mapping[str, Any]) -> list[Shape]:
+    """Where OpenAPI's `discriminator` names a property it must be there: pydantic goes by it, default or not."""
+    discriminator = schema.get("discriminator")
+    name = discriminator.get("propertyName") if isinstance(discriminator, Mapping) else None
+    if not isinstance(name, str):
+        return list(shapes)
+    there = Object(required=(name,))
+    return [
+        s for shape in shapes if (s := intersection(shape, there) if isinstance(shape, Object) else shape) is not None
+    ]
 
 
 def _types(schema: Mapping[str, Any]) -> Iterable[str]:

@@ -15,7 +15,7 @@ from math import lcm
 from typing import Any, TypeVar
 
 from langchain_qwen.output.schema.documents import FALSE, TRUE, All
-from langchain_qwen.output.schema.patterns import matches
+from langchain_qwen.output.schema.patterns import MATCHING, matches
 
 V = TypeVar("V")
 Low = tuple[Decimal, bool]
@@ -130,14 +130,21 @@ def both(*parts: All) -> All:
     return tuple(number for number in dict.fromkeys(n for part in parts for n in part) if number != TRUE)
 
 
-def cost(shape: Shape) -> int:
-    """How much work it is to compare or combine a shape with another one."""
-    if isinstance(shape, Object):
-        return 5 + (len(shape.properties) + len(shape.required)) * (1 + 20 * len(shape.patterns))
-    if isinstance(shape, String):
-        values = sum(1 + len(value) // 10 for value in (*(shape.values or ()), *shape.excluded))
-        return 5 + values + 50 * (len(shape.patterns) + len(shape.forbidden_patterns)) * (1 + values)
-    return 5 + len(shape.prefix if isinstance(shape, Array) else getattr(shape, "values", None) or ())
+def cost(a: Shape, b: Shape | None = None) -> int:
+    """How much work it is to look at a shape, or to compare or combine it with another one; see `Budget`."""
+    names = values = patterns = 0
+    for shape in (a, b):
+        if isinstance(shape, Object):
+            names += len(shape.properties) + len(shape.required)
+            patterns += len(shape.patterns)
+        elif isinstance(shape, String):
+            values += len(shape.values or ()) + len(shape.excluded)
+            patterns += len(shape.patterns) + len(shape.forbidden_patterns)
+        elif isinstance(shape, Number):
+            values += len(shape.values or ())
+        elif isinstance(shape, Array):
+            names += len(shape.prefix)
+    return 5 + names + values + MATCHING * patterns * (names + values)
 
 
 def intersection(a: Shape, b: Shape) -> Shape | None:
