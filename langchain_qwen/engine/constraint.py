@@ -9,10 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 from langchain_qwen.errors import EngineError, InvalidSchemaError
+
+# llguidance's own limits bound the work on one mask to some tens of milliseconds; what exceeds them is an error, here
+# without the whole grammar in its message.
+_LIMITS = LLParserLimits(verbose_errors=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,13 +28,13 @@ class Constraint:
 
     def check(self) -> None:
         """Raise `InvalidSchemaError` when the grammar does not compile."""
-        failed, messages = LLMatcher.validate_grammar_with_warnings(self.grammar, self.tokenizer)
+        failed, messages = LLMatcher.validate_grammar_with_warnings(self.grammar, self.tokenizer, limits=_LIMITS)
         if failed:
-            raise InvalidSchemaError(f"the schema cannot be compiled to a grammar: {messages[0]}")
+            raise InvalidSchemaError(f"the schema cannot be compiled to a grammar: {messages[0][:500]}")
 
     def matcher(self) -> Matcher:
         """Start at the beginning of an answer."""
-        return Matcher(LLMatcher(self.tokenizer, self.grammar), self.tokenizer.vocab_size)
+        return Matcher(LLMatcher(self.tokenizer, self.grammar, limits=_LIMITS), self.tokenizer.vocab_size)
 
 
 class Matcher:
@@ -67,4 +71,4 @@ class Matcher:
 
     def _raise_on_error(self) -> None:
         if self._inner.is_error():
-            raise EngineError(f"the grammar failed: {self._inner.get_error()}")
+            raise EngineError(f"the grammar failed: {self._inner.get_error()[:500]}")

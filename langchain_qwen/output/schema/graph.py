@@ -77,7 +77,7 @@ class Graph:
 
     def _node(self, schemas: All) -> int:
         if schemas not in self._numbers:
-            self._spend(20)
+            self._spend(40)
             self._numbers[schemas] = len(self._numbers)
             self._waiting.append(schemas)
         return self._numbers[schemas]
@@ -95,7 +95,7 @@ class Graph:
     def _array(self, shape: Array) -> ArrayNode:
         rest, most = shape.rest, None if shape.max_items is None else min(shape.max_items, MAX_LENGTH)
         if shape.min_items > MAX_LEAST_LENGTH:
-            raise InvalidSchemaError(f"minItems {shape.min_items:,} is more than an answer can hold; lower it")
+            raise InvalidSchemaError(f"minItems {shape.min_items:,} is too much to be enforced; lower it")
         if rest is None and shape.prefix and shape.min_items <= len(shape.prefix):
             rest = (FALSE,)  # a tuple has no more items than it names, unless the schema says so
         prefix = tuple(self._node(item) for item in shape.prefix[:most])
@@ -164,6 +164,8 @@ class Graph:
             case String() | Number():
                 return self._lexemes.of(part) is not None
             case ArrayNode():
+                if part.most is not None and part.least > part.most:
+                    return False
                 beyond = part.least > len(part.prefix)
                 return all(node in nodes for node in part.prefix[: part.least]) and (not beyond or part.rest in nodes)
             case ObjectNode():
@@ -224,6 +226,8 @@ def _counted(members: list[Member], others: list[Others], least: int, most: int 
 
     Where named members are optional, the choices among them are spelt out, up to a number.
     """
+    if most is not None and least > most:
+        return
     required = sum(member.required for member in members)
     optional = [member for member in members if not member.required]
     if most is not None:

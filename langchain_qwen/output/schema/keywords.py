@@ -31,15 +31,17 @@ def constants(values: list[Any], document: Document) -> list[Shape]:
     return found
 
 
-def number_shape(schema: Mapping[str, Any], *, integer: bool) -> Number:
-    """What the keywords for numbers say."""
+def number_shape(schema: Mapping[str, Any], draft: int, *, integer: bool) -> Number:
+    """What the keywords for numbers say.
+
+    In draft 4 an exclusive bound is a flag; if there is a number, it is both (and the reading is not exact).
+    """
     lows: list[Low] = []
     highs: list[High] = []
     for keyword, bounds, upper in (("inimum", lows, False), ("aximum", highs, True)):
         limit, exclusive = schema.get(f"m{keyword}"), schema.get(f"exclusiveM{keyword}")
         if limit is not None:
-            # In draft 4 the exclusive bound is a flag.
-            bounds.append((Decimal(limit), (exclusive is True) != upper))
+            bounds.append((Decimal(limit), (exclusive is True or (draft < 6 and bool(exclusive))) != upper))
         if exclusive is not None and not isinstance(exclusive, bool):
             bounds.append((Decimal(exclusive), not upper))
     step = schema.get("multipleOf")

@@ -63,6 +63,7 @@ class Lexemes:
     def __init__(self, budget: Budget):
         self._budget = budget
         self._known: dict[String | Number, Lexeme | None] = {}
+        self._distinct: dict[String | Number, list[Lexeme]] = {}
 
     def of(self, shape: String | Number) -> Lexeme | None:
         """The values of a shape; None where there are none that can be written.
@@ -87,32 +88,36 @@ class Lexemes:
         An array with one item of each at most has no item twice. For strings they differ in the kind of the first
         character and in the length modulo 4, for numbers in the last digit before the point and the count of digits.
         """
-        found: list[Lexeme | None]
+        if shape not in self._distinct:
+            self._distinct[shape] = [lexeme for lexeme in self._kinds(shape) if lexeme is not None]
+        return self._distinct[shape]
+
+    def _kinds(self, shape: String | Number) -> list[Lexeme | None]:
         if shape.values is not None:
             values = list(dict.fromkeys(shape.values))
-            found = [self._listed(values[bit::MOST_KINDS]) for bit in range(min(MOST_KINDS, len(values)))]
-        elif isinstance(shape, String):
+            return [self._listed(values[bit::MOST_KINDS]) for bit in range(min(MOST_KINDS, len(values)))]
+        if isinstance(shape, String):
             kinds = [f"[{kind}]{_PLAIN}{{{rest}}}(?:{_PLAIN}{{4}})*" for kind in _FIRST_CHARACTERS for rest in range(4)]
-            found = [self._possible(_plain_text(shape, kind), 3) for kind in kinds]
-        else:
-            everything = self.of(shape)
-            if everything is None or not everything.terminal:
-                return []
-            kinds = [rf"-?(?:[0-9]{{6}})*[0-9]{{{rest}}}{last}(?:\.[0-9]+)?" for last in range(10) for rest in range(6)]
-            found = [self._possible(Lexeme(f"{everything.body} & /{kind}/"), 2) for kind in kinds]
-        return [lexeme for lexeme in found if lexeme is not None]
+            return [self._possible(_plain_text(shape, kind), 3) for kind in kinds]
+        everything = self.of(shape)
+        if everything is None or not everything.terminal:
+            return []
+        kinds = [rf"-?(?:[0-9]{{6}})*[0-9]{{{rest}}}{last}(?:\.[0-9]+)?" for last in range(10) for rest in range(6)]
+        return [self._possible(Lexeme(f"{everything.body} & /{kind}/"), 2) for kind in kinds]
 
     def _string(self, shape: String) -> Lexeme | None:
         if shape == String():
             return ANY_STRING
+        if shape.max_length is not None and shape.min_length > shape.max_length:
+            return None
         conditions = 1 + len(shape.patterns) + len(shape.forbidden_patterns) + len(shape.formats)
         if conditions > _MAX_CONDITIONS:
             raise InvalidSchemaError(
                 f"a string with {conditions - 1} patterns and formats cannot be enforced; {_MAX_CONDITIONS - 1} "
                 "are the most, so combine them"
             )
-        if shape.min_length > MAX_LEAST_LENGTH:
-            raise InvalidSchemaError(f"minLength {shape.min_length:,} is more than an answer can hold; lower it")
+        if shape.min_length > (MAX_LEAST_LENGTH // 10 if conditions > 1 else MAX_LEAST_LENGTH):
+            raise InvalidSchemaError(f"minLength {shape.min_length:,} is too much to be enforced; lower it")
         if shape.max_length is not None and shape.max_length > MAX_LENGTH:
             shape = replace(shape, max_length=MAX_LENGTH)
         lexeme = self._possible(_constrained(shape), conditions)

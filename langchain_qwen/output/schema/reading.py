@@ -65,7 +65,10 @@ class Reader:
         Raises:
             InvalidSchemaError: For keywords that no grammar can enforce, malformed schemas, and too much work.
         """
-        return self._read_all(schemas).shapes
+        try:
+            return self._read_all(schemas).shapes
+        except _SelfReferenceError as error:
+            raise InvalidSchemaError(*error.args) from error
 
     def _read_all(self, schemas: All) -> Reading:
         if schemas not in self._known_together:
@@ -96,8 +99,9 @@ class Reader:
             return Reading(ANY if schema else ())
         if "$ref" in schema and self.document.draft <= 7:  # other keywords beside it are ignored there
             return self._applied("$ref", schema["$ref"], schema)
-        # Floats are multiples of something only about.
-        found = Reading([self._typed(name, schema) for name in _types(schema)], exact="multipleOf" not in schema)
+        # Floats are multiples of something only about; what an earlier draft does not know is followed all the same.
+        exact = not any(_INEXACT_BEFORE.get(keyword, 0) > self.document.draft for keyword in schema)
+        found = Reading([self._typed(name, schema) for name in _types(schema)], exact)
         for keyword, value in schema.items():
             if keyword in _APPLICATORS:
                 found = self._both(found, self._applied(keyword, value, schema))
@@ -270,13 +274,22 @@ class Reader:
                 return keywords.array_shape(schema, self.document)
             case "object":
                 return keywords.object_shape(schema, self.document)
-        return keywords.number_shape(schema, integer=name == "integer")
+        return keywords.number_shape(schema, self.document.draft, integer=name == "integer")
 
 
 _APPLICATORS = (
     *("$ref", "const", "enum", "allOf", "anyOf", "oneOf", "not", "if"),
     *("dependencies", "dependentRequired", "dependentSchemas"),
 )
+
+
+# keyword: the first draft for which its reading is exact
+_INEXACT_BEFORE = {
+    **dict.fromkeys(("const", "propertyNames", "exclusiveMinimum", "exclusiveMaximum"), 6),
+    **dict.fromkeys(("dependentRequired", "dependentSchemas"), 2019),
+    "if": 7,
+    "multipleOf": 9999,
+}
 
 
 def _tagged(shapes: Sequence[Shape], schema: Mapping[str, Any]) -> list[Shape]:

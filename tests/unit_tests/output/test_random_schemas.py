@@ -1,7 +1,7 @@
 """Random schemas with random finished answers: each fits, by jsonschema.
 
-Everyday few schemas are tried; set LANGCHAIN_QWEN_FUZZ_SCHEMAS to the number wanted, and LANGCHAIN_QWEN_FUZZ_SEED to try
-others than the last time.
+Everyday a few schemas are tried, always the same; set LANGCHAIN_QWEN_FUZZ_SCHEMAS to the number wanted, and
+LANGCHAIN_QWEN_FUZZ_SEED to try others.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ class Generator:
         return schema
 
     def _some(self, schema: dict[str, Any], keywords: dict[str, Any]) -> None:
-        for keyword, value in keywords.items():
-            if self._rng.random() < 0.4:
-                schema[keyword] = value
+        schema |= {keyword: value for keyword, value in keywords.items() if self._rng.random() < 0.4}
 
     def _type(self, schema: dict[str, Any], name: str) -> None:
         if self._rng.random() < 0.8:
@@ -165,4 +163,5 @@ def test_every_finished_answer_of_a_random_schema_fits(part: int):
             assert found is None, f"schema {SEED} {number}: {json.dumps(schema)} lets {text} through: {found}"
             outcomes["answers"] += 1
     assert outcomes["answers"] > outcomes["refused"]
-    print(part, dict(outcomes))
+    if COUNT > 1000:
+        print(part, dict(outcomes))  # noqa: T201
