@@ -41,6 +41,9 @@ class Generator:
             schema["$defs"] = {f"d{i}": self._schema(2) for i in range(self._definitions)}
         if isinstance(schema, dict) and self._rng.random() < 0.1:
             schema["$schema"] = self._rng.choice(DRAFTS)
+            validator = jsonschema.validators.validator_for(schema)
+            if not validator(validator.META_SCHEMA).is_valid(schema):  # as true and false are not in draft 4
+                del schema["$schema"]
         return schema
 
     def _schema(self, levels: int) -> Any:
