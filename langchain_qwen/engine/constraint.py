@@ -11,10 +11,14 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 from langchain_qwen.errors import EngineError, InvalidSchemaError, panics_as
+
+# llguidance's own limits bound the work on one mask to some tens of milliseconds; what exceeds them is an error, here
+# without the whole grammar in its message.
+_LIMITS = LLParserLimits(verbose_errors=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +31,7 @@ class Constraint:
     def check(self) -> None:
         """Raise `InvalidSchemaError` when the grammar does not compile."""
         if (compiled := _compiled(self.tokenizer, self.grammar)).is_error():
-            raise InvalidSchemaError(f"the schema cannot be compiled to a grammar: {compiled.get_error()}")
+            raise InvalidSchemaError(f"the schema cannot be compiled to a grammar: {compiled.get_error()[:500]}")
 
     def matcher(self) -> Matcher:
         """Start at the beginning of an answer."""
@@ -38,7 +42,7 @@ class Constraint:
 def _compiled(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
     """A matcher at the beginning, to be copied (microseconds) and never advanced; compiling takes milliseconds."""
     with panics_as(InvalidSchemaError, "the schema cannot be compiled to a grammar: the compiler gave up"):
-        return LLMatcher(tokenizer, grammar)
+        return LLMatcher(tokenizer, grammar, limits=_LIMITS)
 
 
 class Matcher:
@@ -75,4 +79,4 @@ class Matcher:
 
     def _raise_on_error(self) -> None:
         if self._inner.is_error():
-            raise EngineError(f"the grammar failed: {self._inner.get_error()}")
+            raise EngineError(f"the grammar failed: {self._inner.get_error()[:500]}")

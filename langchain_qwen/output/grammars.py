@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from langchain_qwen.errors import InvalidSchemaError
-from langchain_qwen.output.schema import Rules, json_text, literal, verbatim
+from langchain_qwen.output.schema import Rules, check_levels, json_text, literal, verbatim
 
 Tool = Mapping[str, Any]
 # Control tokens of the vocabulary. Text cannot hold them, but it could spell them with ordinary tokens.
@@ -28,7 +28,7 @@ def json_schema(schema: Mapping[str, Any]) -> str:
     Raises:
         InvalidSchemaError: For a schema that cannot be enforced, or that nothing fits.
     """
-    return _json_schema(json.dumps(schema))
+    return _json_schema(_text(schema))
 
 
 def json_object() -> str:
@@ -46,7 +46,7 @@ def tool_calls(tools: Sequence[Tool], *, parallel: bool) -> str:
     Raises:
         InvalidSchemaError: For parameters that cannot be enforced, with the name of the tool.
     """
-    return _tool_calls(json.dumps(tools), parallel)
+    return _tool_calls(_text(tools), parallel)
 
 
 def text_or_tool_calls(tools: Sequence[Tool], *, parallel: bool) -> str:
@@ -54,12 +54,21 @@ def text_or_tool_calls(tools: Sequence[Tool], *, parallel: bool) -> str:
 
     An answer that begins like the calls of Coder models, with JSON that names one of `tools`, is such a call.
     """
-    return _text_or_tool_calls(json.dumps(tools), parallel)
+    return _text_or_tool_calls(_text(tools), parallel)
 
 
 def tool_calls_or_json(tools: Sequence[Tool], schema: Mapping[str, Any], *, parallel: bool) -> str:
     """The answer is one JSON value that fits `schema`, or calls as in `tool_calls`."""
-    return _tool_calls_or_json(json.dumps(tools), json.dumps(schema), parallel)
+    return _tool_calls_or_json(_text(tools), _text(schema), parallel)
+
+
+def _text(schema: Any) -> str:
+    """Schemas as JSON, what grammars are cached by."""
+    check_levels(schema)
+    try:
+        return json.dumps(schema)
+    except (TypeError, ValueError) as error:
+        raise InvalidSchemaError(f"a schema must be JSON, which this one is not: {error}") from error
 
 
 @lru_cache(maxsize=64)

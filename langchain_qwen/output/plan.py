@@ -9,6 +9,7 @@ from typing import Any
 
 from langchain_qwen.errors import InvalidParameterError, InvalidSchemaError
 from langchain_qwen.output import grammars
+from langchain_qwen.output.schema import check_levels
 
 # The arguments of a call that are planned here; `bind_tools` and `with_structured_output` bind them.
 PLAN_ARGUMENTS = ("tools", "tool_choice", "parallel_tool_calls", "strict", "response_format")
@@ -87,6 +88,7 @@ def plan_output(
 
 
 def _check_tools(tools: Sequence[Tool]) -> None:
+    check_levels(tools)  # also for those whose arguments are not enforced: the prompt shows all
     for tool in tools:
         if not isinstance(tool.get("function", {}).get("name"), str):
             raise InvalidSchemaError("a tool has no name; pass tools through bind_tools")

@@ -9,11 +9,13 @@ from fractions import Fraction
 from functools import lru_cache
 from math import ceil, floor
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 
 from langchain_qwen.errors import InvalidSchemaError
-from langchain_qwen.output.schema.numbers import decimals, integers
-from langchain_qwen.output.schema.patterns import translate, translate_forbidden
+from langchain_qwen.output.schema.documents import Budget
+from langchain_qwen.output.schema.formats import FORBIDDEN, FORMATS
+from langchain_qwen.output.schema.numbers import closed_bound, decimals, integers, writable
+from langchain_qwen.output.schema.patterns import LIMITS, byte_tokenizer, translate, translate_forbidden
 from langchain_qwen.output.schema.shapes import Number, String
 
 # Without \uXXXX, so that a string has one spelling only: a name that is taken could be written again with another.
@@ -21,27 +23,12 @@ _ESCAPES = 'nrbtf\\"'
 _PLAIN = r'[^"\\\x00-\x1F\x7F]'
 _MULTIPLES_BELOW = 10**15
 _MAX_LISTED = 1000
-_LARGEST_STEP = 10_000
-
-_YEAR = "(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
-_MONTH_AND_DAY = (
-    "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
-    "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
-    "|02-(?:0[1-9]|1[0-9]|2[0-8]))"
-)
-_LEAP_DAY = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)-02-29"
-_DATE = f"(?:{_YEAR}-{_MONTH_AND_DAY}|{_LEAP_DAY})"
-_HOUR_AND_MINUTE = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
-_TIME = rf"{_HOUR_AND_MINUTE}:[0-5][0-9](?:\.[0-9]{{1,6}})?(?:Z|[+-]{_HOUR_AND_MINUTE})"
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-# Stricter than llguidance's own: what pydantic and Python's datetime accept too (no February 30th, no second 60).
-_FORMATS = {
-    "date": _DATE,
-    "time": _TIME,
-    "date-time": f"{_DATE}T{_TIME}",
-    "email": rf"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:{_LABEL}\.)+[A-Za-z]{{2,24}}",
-}
-_FORMATS_OF_LLGUIDANCE = ("duration", "hostname", "ipv4", "ipv6", "uuid", "uri")
+_LARGEST_STEP = 1000
+MOST_KINDS = 63  # bits of a rule's parameter, all of which can be counted
+# Longer strings and arrays are not written, and refused where a schema asks for them.
+MAX_LENGTH, MAX_LEAST_LENGTH = 100_000, 10_000
+# The cost of an intersection of regular expressions grows exponentially with their number.
+_MAX_CONDITIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,67 +57,144 @@ def json_text(value: object) -> str:
 ANY_STRING = Lexeme(rf'/"(?:{_PLAIN}|\\["\\bfnrt])*"/')
 
 
-@lru_cache(maxsize=1024)
-def string(shape: String) -> Lexeme | None:
-    """The strings of a shape; None where there are none.
+class Lexemes:
+    """The lexemes of one grammar."""
 
-    Formats are annotations: one that does not go with the rest is left out.
+    def __init__(self, budget: Budget):
+        self._budget = budget
+        self._known: dict[String | Number, Lexeme | None] = {}
+        self._distinct: dict[String | Number, list[Lexeme]] = {}
 
-    Raises:
-        InvalidSchemaError: For a pattern that cannot be enforced.
-    """
-    if shape == String():
-        return ANY_STRING
-    if shape.values is not None:
-        return _listed(shape.values)
-    if shape.formats:
-        lexeme = _possible(_constrained(shape))
-        return lexeme or string(replace(shape, formats=()))
-    return _possible(_constrained(shape))
+    def of(self, shape: String | Number) -> Lexeme | None:
+        """The values of a shape; None where there are none that can be written.
 
+        Formats are annotations: one that does not go with the rest is left out.
 
-@lru_cache(maxsize=1024)
-def number(shape: Number) -> Lexeme | None:
-    """The numbers of a shape; None where there are none that can be written.
+        Raises:
+            InvalidSchemaError: For a pattern or `multipleOf` that cannot be enforced.
+        """
+        if shape not in self._known:
+            if shape.values is not None:
+                self._known[shape] = self._listed(shape.values)
+            elif isinstance(shape, Number):
+                self._known[shape] = self._number(shape)
+            else:
+                self._known[shape] = self._string(shape)
+        return self._known[shape]
 
-    Raises:
-        InvalidSchemaError: For a `multipleOf` that cannot be enforced.
-    """
-    if shape.values is not None:
-        # 1 and 1.0 are the same value, but to draft 4 only the first is an integer.
-        return _listed(int(value) if value == int(value) and abs(value) < 2**53 else value for value in shape.values)
-    if shape.multiple_of is not None:
-        return _multiples(shape, shape.multiple_of)
-    if shape.integer:
-        low = None if shape.low is None else ceil(shape.low)
-        pattern = integers(low, None if shape.high is None else floor(shape.high))
-    else:
-        pattern = decimals(shape.low, shape.high)
-    return None if pattern is None else Lexeme(f"/{pattern}/")
+    def distinct(self, shape: String | Number) -> list[Lexeme]:
+        """Lexemes none of which can write a value that another one can write: up to 63.
 
+        An array with one item of each at most has no item twice. For strings they differ in the kind of the first
+        character and in the length modulo 4, for numbers in the last digit before the point and the count of digits.
+        """
+        if shape not in self._distinct:
+            self._distinct[shape] = [lexeme for lexeme in self._kinds(shape) if lexeme is not None]
+        return self._distinct[shape]
 
-@lru_cache(maxsize=256)
-def distinct(shape: String | Number) -> tuple[Lexeme, ...]:
-    """Lexemes none of which can write a value that another one can write: one for each listed value, or up to 64.
-
-    An array with one item of each at most has no item twice. For strings they differ in the kind of the first character
-    and in the length modulo 4, for numbers in the last digit before the point and in the count of such digits.
-    """
-    lexemes: Iterable[Lexeme | None]
-    if isinstance(shape, String) and shape.values is not None:
-        lexemes = [string(String(values=(value,))) for value in shape.values]
-    elif isinstance(shape, Number) and shape.values is not None:
-        lexemes = [number(Number(values=(value,))) for value in shape.values]
-    elif isinstance(shape, String):
-        kinds = [f"[{kind}]{_PLAIN}{{{rest}}}(?:{_PLAIN}{{4}})*" for kind in _FIRST_CHARACTERS for rest in range(4)]
-        lexemes = [_possible(_plain_text(shape, kind)) for kind in kinds]
-    else:
-        everything = number(shape)
+    def _kinds(self, shape: String | Number) -> list[Lexeme | None]:
+        if shape.values is not None:
+            values = list(dict.fromkeys(shape.values))
+            return [self._listed(values[bit::MOST_KINDS]) for bit in range(min(MOST_KINDS, len(values)))]
+        if isinstance(shape, String):
+            kinds = [f"[{kind}]{_PLAIN}{{{rest}}}(?:{_PLAIN}{{4}})*" for kind in _FIRST_CHARACTERS for rest in range(4)]
+            return [self._possible(_plain_text(shape, kind), 3) for kind in kinds]
+        everything = self.of(shape)
         if everything is None or not everything.terminal:
-            return ()
+            return []
         kinds = [rf"-?(?:[0-9]{{6}})*[0-9]{{{rest}}}{last}(?:\.[0-9]+)?" for last in range(10) for rest in range(6)]
-        lexemes = [_possible(Lexeme(f"{everything.body} & /{kind}/")) for kind in kinds]
-    return tuple(lexeme for lexeme in lexemes if lexeme is not None)
+        return [self._possible(Lexeme(f"{everything.body} & /{kind}/"), 2) for kind in kinds]
+
+    def _string(self, shape: String) -> Lexeme | None:
+        if shape == String():
+            return ANY_STRING
+        if shape.max_length is not None and shape.min_length > shape.max_length:
+            return None
+        conditions = 1 + len(shape.patterns) + len(shape.forbidden_patterns) + len(shape.formats)
+        if conditions > _MAX_CONDITIONS:
+            raise InvalidSchemaError(
+                f"a string with {conditions - 1} patterns and formats cannot be enforced; {_MAX_CONDITIONS - 1} "
+                "are the most, so combine them"
+            )
+        if shape.min_length > (MAX_LEAST_LENGTH // 10 if conditions > 1 else MAX_LEAST_LENGTH):
+            raise InvalidSchemaError(f"minLength {shape.min_length:,} is too much to be enforced; lower it")
+        if shape.max_length is not None and shape.max_length > MAX_LENGTH:
+            shape = replace(shape, max_length=MAX_LENGTH)
+        lexeme = self._possible(_constrained(shape), conditions)
+        return lexeme or (self.of(replace(shape, formats=())) if shape.formats else None)
+
+    def _number(self, shape: Number) -> Lexeme | None:
+        if shape.multiple_of is not None:
+            return self._multiples(shape, shape.multiple_of)
+        bounds = writable(shape.low and shape.low[0], shape.high and shape.high[0])
+        if bounds is None:
+            return None
+        low, high = bounds
+        open_low, open_high = bool(shape.low and shape.low[1]), bool(shape.high and not shape.high[1])
+        if shape.integer:
+            least = None if low is None else floor(low) + 1 if open_low else ceil(low)
+            pattern = integers(least, None if high is None else ceil(high) - 1 if open_high else floor(high))
+        else:
+            pattern = decimals(
+                None if low is None else closed_bound(low, exclusive=open_low, upper=False),
+                None if high is None else closed_bound(high, exclusive=open_high, upper=True),
+            )
+        return None if pattern is None else Lexeme(f"/{pattern}/")
+
+    def _listed(self, values: Iterable[object]) -> Lexeme:
+        # 1 and 1.0 are the same value, but to draft 4 only the first is an integer.
+        texts = [json_text(int(v) if isinstance(v, float) and v.is_integer() and abs(v) < 2**53 else v) for v in values]
+        self._budget.spend(sum(2 + len(text) // 10 for text in texts))
+        return Lexeme(" | ".join(map(literal, texts)))
+
+    def _multiples(self, shape: Number, multiple_of: Fraction) -> Lexeme | None:
+        """A few multiples are listed; so are those next to zero where the step is too large for an automaton."""
+        # For integers, the smallest whole multiple of a reduced fraction.
+        step = Fraction(multiple_of.numerator) if shape.integer else multiple_of
+        low, high = -_MULTIPLES_BELOW / step, _MULTIPLES_BELOW / step
+        first = ceil(low if shape.low is None else max(low, Fraction(shape.low[0]) / step))
+        last = floor(high if shape.high is None else min(high, Fraction(shape.high[0]) / step))
+        if last - first >= _MAX_LISTED and multiple_of.denominator & (multiple_of.denominator - 1):
+            raise InvalidSchemaError(
+                f"multipleOf {float(multiple_of)} cannot be enforced: floats are no exact multiples of it; "
+                "count in whole units of it (an integer), or leave it out"
+            )
+        if step.numerator > _LARGEST_STEP:
+            first = max(first, min(last, _MAX_LISTED // 2) - _MAX_LISTED)
+            last = min(last, first + _MAX_LISTED)
+        if last - first <= _MAX_LISTED:
+            values = [_as_number(count * step) for count in range(first, last + 1)]
+            values = [value for value in values if shape.accepts(value)]
+            return self._listed(values) if values else None
+        schema = {
+            "type": "integer" if shape.integer else "number",
+            "multipleOf": _as_number(step),
+            "minimum": _as_number(first * step),
+            "maximum": _as_number(last * step),
+        }
+        return self._possible(Lexeme(f"%json {json.dumps(schema)}", terminal=False), 4)
+
+    def _possible(self, lexeme: Lexeme, conditions: int) -> Lexeme | None:
+        """The lexeme, unless no text matches it."""
+        self._budget.spend(300 + len(lexeme.body) // 10 + 4**conditions // 2)
+        message = _problem(f"start: LEXEME\nLEXEME: {lexeme.body}" if lexeme.terminal else f"start: {lexeme.body}")
+        if not message:
+            return lexeme
+        if "Unsatisfiable schema" in message or "NoExtensionBias" in message:
+            return None
+        reason = message.splitlines()[0][:200]
+        raise InvalidSchemaError(
+            f"the constraints on a value cannot be enforced ({reason}); simplify pattern, format or lengths"
+        )
+
+
+@lru_cache(maxsize=512)
+def _problem(grammar: str) -> str:
+    """What llguidance says against a grammar; nothing where some text matches it."""
+    matcher = LLMatcher(byte_tokenizer(), grammar, limits=LIMITS)
+    if not matcher.is_error():
+        matcher.compute_bitmask()
+    return matcher.get_error()
 
 
 _FIRST_CHARACTERS = (
@@ -140,21 +204,19 @@ _FIRST_CHARACTERS = (
 )
 
 
-def _listed(values: Iterable[object]) -> Lexeme:
-    return Lexeme(" | ".join(literal(json_text(value)) for value in values))
-
-
 def _constrained(shape: String) -> Lexeme:
     translations = [translate(pattern) for pattern in shape.patterns]
-    if shape.excluded or shape.forbidden_patterns or any(translation.forbidden for translation in translations):
-        return _plain_text(shape)
+    forbidden = shape.excluded or shape.forbidden_patterns or any(translation.forbidden for translation in translations)
     required = [pattern for translation in translations for pattern in translation.required]
+    if forbidden or shape.formats:
+        return _plain_text(shape)
+    if not required:
+        return Lexeme(rf'/"(?:{_PLAIN}|\\["\\bfnrt]){_length(shape)}"/')
     limits: dict[str, object] = {"minLength": shape.min_length}
     if shape.max_length is not None:
         limits["maxLength"] = shape.max_length
-    parts: list[object] = [{"pattern": f"^(?:{p})$"} for p in required + _patterns_of_formats(shape)]
-    parts += [{"format": name} for name in shape.formats if name in _FORMATS_OF_LLGUIDANCE]
     options = {"json_allowed_escapes": _ESCAPES}
+    parts = [{"pattern": f"^(?:{pattern})$"} for pattern in required]
     schema = {"type": "string", **limits, "allOf": parts, "x-guidance": options}
     return Lexeme(f"%json {json.dumps(schema)}", terminal=False)
 
@@ -163,68 +225,20 @@ def _plain_text(shape: String, kind: str | None = None) -> Lexeme:
     """Strings that need no escapes; these can be intersected and excluded freely."""
     translations = [translate(pattern) for pattern in shape.patterns]
     required = [pattern for translation in translations for pattern in translation.required]
-    length = f"{{{shape.min_length},{'' if shape.max_length is None else shape.max_length}}}"
-    required += [f"{_PLAIN}{length}", *_patterns_of_formats(shape), *([] if kind is None else [kind])]
+    required += [f"{_PLAIN}{_length(shape)}", *([] if kind is None else [kind])]
+    required += [FORMATS[name] for name in shape.formats if name in FORMATS]
     forbidden = [f"/{pattern}/" for translation in translations for pattern in translation.forbidden]
     forbidden += [f"/{translate_forbidden(pattern)}/" for pattern in shape.forbidden_patterns]
+    forbidden += [f"/{FORBIDDEN[name]}/" for name in shape.formats if name in FORBIDDEN]
     forbidden += [literal(value) for value in shape.excluded]
     conditions = [f"/{pattern}/" for pattern in required] + ([f"~({' | '.join(forbidden)})"] if forbidden else [])
     quote = literal('"')
     return Lexeme(f"{quote} ({' & '.join(conditions)}) {quote}")
 
 
-def _patterns_of_formats(shape: String) -> list[str]:
-    return [_FORMATS[name] for name in shape.formats if name in _FORMATS]
-
-
-def _multiples(shape: Number, multiple_of: Fraction) -> Lexeme | None:
-    """A few multiples are listed; so are those next to zero where the step is too large for an automaton."""
-    # For integers, the smallest whole multiple of a reduced fraction.
-    step = Fraction(multiple_of.numerator) if shape.integer else multiple_of
-    low, high = -_MULTIPLES_BELOW / step, _MULTIPLES_BELOW / step
-    first = ceil(low if shape.low is None else max(low, Fraction(shape.low) / step))
-    last = floor(high if shape.high is None else min(high, Fraction(shape.high) / step))
-    if last - first >= _MAX_LISTED and multiple_of.denominator & (multiple_of.denominator - 1):
-        raise InvalidSchemaError(
-            f"multipleOf {float(multiple_of)} cannot be enforced: floats are no exact multiples of it; "
-            "count in whole units of it (an integer), or leave it out"
-        )
-    if step.numerator > _LARGEST_STEP:
-        first = max(first, min(last, _MAX_LISTED // 2) - _MAX_LISTED)
-        last = min(last, first + _MAX_LISTED)
-    if last - first <= _MAX_LISTED:
-        values = [_as_number(count * step) for count in range(first, last + 1)]
-        values = [value for value in values if shape.accepts(value)]
-        return _listed(values) if values else None
-    schema = {
-        "type": "integer" if shape.integer else "number",
-        "multipleOf": _as_number(step),
-        "minimum": _as_number(first * step),
-        "maximum": _as_number(last * step),
-    }
-    return _possible(Lexeme(f"%json {json.dumps(schema)}", terminal=False))
+def _length(shape: String) -> str:
+    return f"{{{shape.min_length},{'' if shape.max_length is None else shape.max_length}}}"
 
 
 def _as_number(value: Fraction) -> int | float:
     return value.numerator if value.denominator == 1 else float(value)
-
-
-def _possible(lexeme: Lexeme) -> Lexeme | None:
-    """The lexeme, unless no text matches it."""
-    grammar = f"start: LEXEME\nLEXEME: {lexeme.body}" if lexeme.terminal else f"start: {lexeme.body}"
-    matcher = LLMatcher(_bytes(), grammar)
-    if not matcher.is_error():
-        matcher.compute_bitmask()
-        if not matcher.is_error():
-            return lexeme
-    message = matcher.get_error()
-    if "Unsatisfiable schema" in message or "NoExtensionBias" in message:
-        return None
-    reason = message.splitlines()[0]
-    raise InvalidSchemaError(f"the constraints on a value cannot be enforced ({reason}); simplify pattern or format")
-
-
-@lru_cache(maxsize=1)
-def _bytes() -> LLTokenizer:
-    """A vocabulary of single bytes, enough to try a lexeme."""
-    return LLTokenizer("byte")

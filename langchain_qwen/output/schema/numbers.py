@@ -17,6 +17,7 @@ _SCALE = 10**FRACTION_DIGITS
 # What may follow one digit other than 0. Exponents stay below 300, so that what is read back is finite.
 _SCIENTIFIC = rf"(?:\.[0-9]{{1,{FRACTION_DIGITS}}})?[eE][+-]?(?:[12]?[0-9])?[0-9]"
 _EXACT = Context(prec=2000)
+_LARGEST, _LARGEST_BOUND = Decimal("1e300"), Decimal("1e60")
 
 
 def integers(low: int | None, high: int | None) -> str | None:
@@ -39,21 +40,31 @@ def decimals(low: Decimal | None, high: Decimal | None) -> str | None:
     return _either(options)
 
 
-def closed_bound(bound: float, *, exclusive: bool, upper: bool) -> Decimal:
+def closed_bound(bound: float | Decimal, *, exclusive: bool, upper: bool) -> Decimal:
     """The closed bound on the digits of a number that keeps it within `bound` when it is read back.
 
-    Reading rounds to the nearest float and is monotone, so the digits of a float are a safe closed bound, and an open
-    bound is the closed one of the next float. Integers are read exactly; beyond 2**53 a float differs from the shortest
-    digits that stand for it, and both have to be kept.
+    Reading rounds to the nearest float and is monotone, so the digits of a float are a safe closed bound. Integers are
+    read exactly; beyond 2**53 a float differs from the shortest digits that stand for it, and both have to be kept.
     """
-    if exclusive:
-        bound = math.nextafter(bound, -math.inf if upper else math.inf)
-    if isinstance(bound, int):
-        return Decimal(bound)
-    candidates = [Decimal(repr(bound))]
-    if abs(bound) >= 2**53:
-        candidates.append(Decimal(bound))
+    exact = Decimal(bound)
+    nearest = float(bound)
+    inside = Decimal(nearest)
+    if (inside > exact if upper else inside < exact) or (exclusive and inside == exact):
+        nearest = math.nextafter(nearest, -math.inf if upper else math.inf)
+    candidates = (Decimal(repr(nearest)), Decimal(nearest)) if abs(nearest) >= 2**53 else (Decimal(repr(nearest)),)
     return min(candidates) if upper else max(candidates)
+
+
+def writable(low: Decimal | None, high: Decimal | None) -> tuple[Decimal | None, Decimal | None] | None:
+    """Bounds with a sane number of digits, no wider than these; None where no number is between them.
+
+    Beyond `_LARGEST` a bound says nothing, since numbers are not written that large.
+    """
+    low = None if low is None or low <= -_LARGEST else max(low, -_LARGEST_BOUND)
+    high = None if high is None or high >= _LARGEST else min(high, _LARGEST_BOUND)
+    if (low is not None and low > _LARGEST_BOUND) or (high is not None and high < -_LARGEST_BOUND):
+        return None
+    return low, high
 
 
 def _scaled(bound: Decimal, rounding: str) -> int:

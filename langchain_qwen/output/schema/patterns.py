@@ -11,7 +11,10 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from langchain_qwen.errors import InvalidSchemaError
 
@@ -24,6 +27,7 @@ else:
     import sre_parse as parser
 
 ANYTHING = "(?s:.*)"
+MATCHING = 50  # what it costs to match a short text, in units of `Budget`
 _STARTS = (op.AT_BEGINNING, op.AT_BEGINNING_STRING)
 _ENDS = (op.AT_END, op.AT_END_STRING)
 # As part of a character class: (narrow, wide).
@@ -36,6 +40,10 @@ _CATEGORIES = {
     op.CATEGORY_NOT_SPACE: (r"[^\s\x1c-\x1f]", r"[^ \t-\r]"),
 }
 _Item = tuple[Any, Any]
+_MAX_CHARACTERS = 5_000
+_MAX_COPIES = 50_000  # of characters, when counted repetitions are written out
+# Of the work on one lexeme, far below what llguidance allows: a schema may have hundreds.
+LIMITS = LLParserLimits(initial_lexer_fuel=100_000, step_lexer_fuel=50_000, max_lexer_states=20_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ class Translation:
     forbidden: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=256)
 def translate(pattern: str) -> Translation:
     """What a string must match so that `re.search` finds `pattern` in it.
 
@@ -57,6 +66,7 @@ def translate(pattern: str) -> Translation:
     return _Translator(pattern, wide=False).translate()
 
 
+@lru_cache(maxsize=256)
 def translate_forbidden(pattern: str) -> str:
     """What a string must not match so that `re.search` does not find `pattern` in it.
 
@@ -64,6 +74,58 @@ def translate_forbidden(pattern: str) -> str:
         InvalidSchemaError: As `translate`, and for any lookahead.
     """
     return _Translator(pattern, wide=True).translate().required[0]
+
+
+def check(pattern: str) -> str:
+    """The pattern, if it is a regular expression that can be enforced.
+
+    Raises:
+        InvalidSchemaError: As `translate`.
+    """
+    translate(pattern)
+    return pattern
+
+
+@lru_cache(maxsize=512)
+def matches(pattern: str, text: str) -> bool:
+    """Whether the pattern is found in the text, in time that is linear in its length (Python's `re` can take ages).
+
+    Raises:
+        InvalidSchemaError: As `translate`, and where dialects disagree.
+    """
+    translation = translate(pattern)
+    required = all(_fully_matches(p, text) for p in translation.required)
+    if required and not any(_fully_matches(p, text) for p in translation.forbidden):
+        return True
+    # Of plain ASCII, narrow translations are exact.
+    if not (text.isascii() and "\n" not in text) and _fully_matches(translate_forbidden(pattern), text):
+        raise InvalidSchemaError(
+            f"validators disagree on whether {text[:100]!r} matches the pattern {pattern!r}; use classes like [0-9]"
+        )
+    return False
+
+
+def _fully_matches(pattern: str, text: str) -> bool:
+    try:
+        data = list(f"<{text}>".encode())
+    except UnicodeEncodeError:  # half of a surrogate pair, which no translation matches
+        return False
+    matcher = _matcher(pattern).deep_copy()
+    found = matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting()
+    if matcher.is_error():
+        raise InvalidSchemaError(f"the pattern {pattern[:100]!r} is too intricate to be enforced; simplify it")
+    return found
+
+
+@lru_cache(maxsize=64)
+def _matcher(pattern: str) -> LLMatcher:
+    return LLMatcher(byte_tokenizer(), f'start: T\nT: "<" /{pattern}/ ">"', limits=LIMITS)
+
+
+@lru_cache(maxsize=1)
+def byte_tokenizer() -> LLTokenizer:
+    """A vocabulary of single bytes, enough to try a lexeme."""
+    return LLTokenizer("byte")
 
 
 def verbatim(text: str) -> str:
@@ -75,12 +137,23 @@ class _Translator:
     def __init__(self, pattern: str, *, wide: bool):
         self._pattern = pattern
         self._wide = wide
+        self._copies, self._nested = 0, 1
 
     def translate(self) -> Translation:
+        if len(self._pattern) > _MAX_CHARACTERS:
+            raise self._unsupported(f"so long a pattern (of more than {_MAX_CHARACTERS:,} characters)")
+        try:
+            return self._translate()
+        except RecursionError as error:
+            raise self._unsupported("so deep a nesting") from error
+
+    def _translate(self) -> Translation:
         try:
             parsed = parser.parse(self._pattern)
-        except re.error as error:
-            raise self._unsupported(f"its syntax ({error})") from error
+        except (re.error, OverflowError) as error:
+            raise InvalidSchemaError(
+                f"the pattern {self._shown} is not a regular expression: {error}; correct it, or leave it out"
+            ) from error
         flags = parsed.state.flags & ~(re.UNICODE | re.VERBOSE)
         if flags & ~re.IGNORECASE:
             raise self._unsupported("a flag other than (?i)")
@@ -128,6 +201,9 @@ class _Translator:
         return "".join(self._item(code, argument) for code, argument in items)
 
     def _item(self, code: Any, argument: Any) -> str:
+        self._copies += self._nested
+        if self._copies > _MAX_COPIES:
+            raise self._unsupported("a pattern with so many counted repetitions within each other")
         if code is op.LITERAL:
             return self._character(argument)
         if code is op.NOT_LITERAL:
@@ -142,7 +218,11 @@ class _Translator:
             return f"(?:{self._sequence(self._group(argument))})"
         if code in (op.MAX_REPEAT, op.MIN_REPEAT):
             low, high, repeated = argument
-            return f"(?:{self._sequence(repeated)}){{{low},{'' if high is op.MAXREPEAT else high}}}"
+            outside = self._nested
+            self._nested *= max(1, int(low), 1 if high is op.MAXREPEAT else int(high))
+            body = self._sequence(repeated)
+            self._nested = outside
+            return f"(?:{body}){{{low},{'' if high is op.MAXREPEAT else high}}}"
         raise self._unsupported(_NAMES.get(code, f"the construct {str(code).lower()}"))
 
     def _group(self, argument: Any) -> list[_Item]:
@@ -168,9 +248,13 @@ class _Translator:
             raise self._unsupported("half a surrogate pair")
         return verbatim(chr(code_point))
 
+    @property
+    def _shown(self) -> str:
+        return repr(self._pattern if len(self._pattern) <= 200 else f"{self._pattern[:200]}...")
+
     def _unsupported(self, what: str) -> InvalidSchemaError:
         return InvalidSchemaError(
-            f"the pattern {self._pattern!r} cannot be enforced: {what} is not supported; write the pattern without it, "
+            f"the pattern {self._shown} cannot be enforced: {what} is not supported; write the pattern without it, "
             "or leave `pattern` out and describe what is wanted in `description`"
         )
 

@@ -1,26 +1,27 @@
 """Shapes: what a JSON value of one type may be.
 
 A JSON Schema is read into a list of alternative shapes (reading.py), and written as grammar rules (rules.py). Schemas
-of children stay as they are, as tuples of schemas that must all hold, so that recursive schemas pose no problem.
+of children stay as they are, as tuples of the numbers of schemas that must all hold, so that recursive schemas pose no
+problem. A shape is exact: it has all the values that its schema allows, and no others.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from math import lcm
 from typing import Any, TypeVar
 
-Schema = bool | Mapping[str, Any]
-All = tuple[Schema, ...]
-"""Schemas that must all hold; the empty tuple allows anything."""
+from langchain_qwen.output.schema.documents import FALSE, TRUE, All
+from langchain_qwen.output.schema.patterns import MATCHING, matches
 
-T = TypeVar("T", int, Decimal)
 V = TypeVar("V")
+Low = tuple[Decimal, bool]
+"""A bound, and whether it is open itself: the larger one says more."""
+High = tuple[Decimal, bool]
+"""A bound, and whether it is closed: the smaller one says more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +38,22 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number between closed bounds; `values` lists the only possible ones."""
+    """A number; `values` lists the only possible ones. Bounds are exactly those that validators compare with."""
 
     integer: bool = False
-    low: Decimal | None = None
-    high: Decimal | None = None
+    low: Low | None = None
+    high: High | None = None
     multiple_of: Fraction | None = None
     values: tuple[int | float, ...] | None = None
 
     def accepts(self, value: float) -> bool:
-        """Whether one of the listed values fits the rest."""
-        exact = Decimal(repr(value))
+        """Whether a number fits."""
+        exact = Decimal(value)
         return not (
-            (self.integer and exact % 1 != 0)
-            or (self.low is not None and exact < self.low)
-            or (self.high is not None and exact > self.high)
+            (self.values is not None and value not in self.values)
+            or (self.integer and Fraction(value).denominator != 1)
+            or (self.low is not None and (exact < self.low[0] or (self.low[1] and exact == self.low[0])))
+            or (self.high is not None and (exact > self.high[0] or (not self.high[1] and exact == self.high[0])))
             or (self.multiple_of is not None and not _is_multiple(value, self.multiple_of))
         )
 
@@ -74,8 +76,8 @@ class String:
             (self.values is None or value in self.values)
             and self.min_length <= len(value) <= (len(value) if self.max_length is None else self.max_length)
             and value not in self.excluded
-            and all(re.search(pattern, value) for pattern in self.patterns)
-            and not any(re.search(pattern, value) for pattern in self.forbidden_patterns)
+            and all(matches(pattern, value) for pattern in self.patterns)
+            and not any(matches(pattern, value) for pattern in self.forbidden_patterns)
         )
 
 
@@ -115,7 +117,7 @@ class Object:
         """What the property `name` must be."""
         if name in self.properties:
             return self.properties[name]
-        matching = [value for pattern, value in self.patterns.items() if re.search(pattern, name)]
+        matching = [value for pattern, value in self.patterns.items() if matches(pattern, name)]
         return both(*matching) if matching else self.rest or ()
 
 
@@ -125,9 +127,24 @@ ANY: tuple[Shape, ...] = (Null(), Boolean(), Number(), String(), Array(), Object
 
 def both(*parts: All) -> All:
     """The schemas of all parts, each once."""
-    # Compared as text, since to Python {"const": 1} equals {"const": True}.
-    distinct = {json.dumps(schema): schema for part in parts for schema in part}
-    return tuple(schema for schema in distinct.values() if schema is not True and schema != {})
+    return tuple(number for number in dict.fromkeys(n for part in parts for n in part) if number != TRUE)
+
+
+def cost(a: Shape, b: Shape | None = None) -> int:
+    """How much work it is to look at a shape, or to compare or combine it with another one; see `Budget`."""
+    names = values = patterns = 0
+    for shape in (a, b):
+        if isinstance(shape, Object):
+            names += len(shape.properties) + len(shape.required)
+            patterns += len(shape.patterns)
+        elif isinstance(shape, String):
+            values += len(shape.values or ()) + len(shape.excluded)
+            patterns += len(shape.patterns) + len(shape.forbidden_patterns)
+        elif isinstance(shape, Number):
+            values += len(shape.values or ())
+        elif isinstance(shape, Array):
+            names += len(shape.prefix)
+    return 5 + names + values + MATCHING * patterns * (names + values)
 
 
 def intersection(a: Shape, b: Shape) -> Shape | None:
@@ -147,6 +164,52 @@ def intersection(a: Shape, b: Shape) -> Shape | None:
     return None
 
 
+def without(a: Shape, b: Shape) -> list[Shape]:
+    """Shapes of values that fit `a` and surely do not fit `b`; what no shape can say is left out."""
+    if type(a) is not type(b):
+        return [a]
+    others: list[Shape] = []
+    if isinstance(a, Boolean) and isinstance(b, Boolean):
+        others = [Boolean(frozenset({flag})) for flag in (True, False) if flag not in b.values]
+    elif isinstance(a, Number) and isinstance(b, Number):
+        if a.values is not None:
+            kept = tuple(value for value in a.values if not b.accepts(value))
+            return [Number(values=kept)] if kept else []
+        others = _numbers_around(b)
+    elif isinstance(a, String) and isinstance(b, String):
+        if a.values is not None:
+            chosen = tuple(value for value in a.values if not b.accepts(value))
+            return [String(values=chosen)] if chosen else []
+        if b.values is not None:
+            others = [String(excluded=b.values)]
+        else:
+            others = [String(forbidden_patterns=(pattern,)) for pattern in b.patterns]
+            others += [String(patterns=(pattern,)) for pattern in b.forbidden_patterns]
+            others += [String(max_length=b.min_length - 1)] if b.min_length else []
+            others += [] if b.max_length is None else [String(min_length=b.max_length + 1)]
+    elif isinstance(a, Array) and isinstance(b, Array):
+        others = [Array(max_items=b.min_items - 1)] if b.min_items else []
+        others += [] if b.max_items is None else [Array(min_items=b.max_items + 1)]
+    elif isinstance(a, Object) and isinstance(b, Object):
+        others = [Object(properties={name: (FALSE,)}) for name in b.required]
+        others += [Object(required=(name,)) for name in a.properties if FALSE in b.property(name)]
+        others += [Object(max_properties=b.min_properties - 1)] if b.min_properties else []
+        others += [] if b.max_properties is None else [Object(min_properties=b.max_properties + 1)]
+    return [
+        shape for other in others if (shape := intersection(a, other)) is not None and shape != Boolean(frozenset())
+    ]
+
+
+def _numbers_around(b: Number) -> list[Shape]:
+    """What is below, between and above the numbers of a shape."""
+    if b.values is not None:
+        listed = sorted(map(Decimal, set(b.values)))
+        gaps: list[Shape] = [Number(low=(low, True), high=(high, False)) for low, high in pairwise(listed)]
+        return [Number(high=(listed[0], False)), *gaps, Number(low=(listed[-1], True))]
+    around: list[Shape] = [] if b.low is None else [Number(high=(b.low[0], b.low[1]))]
+    return around + ([] if b.high is None else [Number(low=(b.high[0], b.high[1]))])
+
+
 def _numbers(a: Number, b: Number) -> Number | None:
     merged = Number(
         integer=a.integer or b.integer,
@@ -154,8 +217,10 @@ def _numbers(a: Number, b: Number) -> Number | None:
         high=_smaller(a.high, b.high),
         multiple_of=_common_multiple(a.multiple_of, b.multiple_of),
     )
-    if merged.low is not None and merged.high is not None and merged.low > merged.high:
-        return None
+    if merged.low and merged.high:
+        (low, is_open), (high, is_closed) = merged.low, merged.high
+        if low > high or (low == high and (is_open or not is_closed)):
+            return None
     if a.values is None and b.values is None:
         return merged
     kept = tuple(value for value in _shared(a.values, b.values) if merged.accepts(value))
@@ -183,7 +248,8 @@ def _shared(a: tuple[V, ...] | None, b: tuple[V, ...] | None) -> tuple[V, ...]:
     """Values that both lists have. Once they have been checked against the rest, nothing else needs to be kept."""
     if a is None or b is None:
         return a or b or ()
-    return tuple(value for value in a if value in b)
+    known = set(b)
+    return tuple(value for value in a if value in known)
 
 
 def _arrays(a: Array, b: Array) -> Array | None:
@@ -211,7 +277,7 @@ def _objects(a: Object, b: Object) -> Object | None:
         names=both(a.names, b.names),
         declared=a.declared or b.declared,
     )
-    if any(False in merged.property(name) for name in merged.required):
+    if any(FALSE in merged.property(name) for name in merged.required):
         return None
     return None if merged.max_properties is not None and merged.min_properties > merged.max_properties else merged
 
@@ -232,11 +298,11 @@ def _union(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(a + b))
 
 
-def _larger(a: T | None, b: T | None) -> T | None:
+def _larger(a: Any, b: Any) -> Any:
     return b if a is None else a if b is None else max(a, b)
 
 
-def _smaller(a: T | None, b: T | None) -> T | None:
+def _smaller(a: Any, b: Any) -> Any:
     return b if a is None else a if b is None else min(a, b)
 
 
