@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from langchain_qwen.safety.policy import Action, Rule
-from langchain_qwen.safety.scanning import Detector, DetectorStream, Match
+from langchain_qwen.safety.scanning import DOUBT, Detector, Match, TextScanner, steps
 
 RuleDetectors = Sequence[tuple[Rule, Sequence[Detector]]]
 
-_PIECE = 2048
+HELD_BACK = 12_288
+"""More characters than this never wait for a decision, but where a judge reads the whole text."""
+
 _ENDING = (Action.STOP, Action.BLOCK)
 
 
@@ -48,47 +50,48 @@ class TextFilter:
 
     The whole-text meaning: findings that overlap are one (their union), under the rule with the strongest action, then
     the highest severity, then the first place. A finding within one of an `allow` rule is dropped. `flag` changes
-    nothing.
+    nothing. What touches the finding before it, under the same rule, is a part of it. A union of more than `DOUBT`
+    characters ends there.
     `stop` and `block` end the text where their finding begins.
     """
 
     def __init__(self, rules: RuleDetectors, *, as_json: bool = False):
-        self._streams = [
-            (rule, DetectorStream(detector, as_json=as_json)) for rule, detectors in rules for detector in detectors
-        ]
+        self._rules = [rule for rule, detectors in rules for _ in detectors]
+        self._scanner = TextScanner([d for _, detectors in rules for d in detectors], as_json=as_json)
         self._as_json = as_json
-        self._raw = ""
+        self._raw: list[str] = []
+        self._read = 0
         self._sent = 0
         self._found: list[Finding] = []
+        self._last: tuple[int, Rule] | None = None
         self.ended_by: Finding | None = None
 
     @property
     def held_back(self) -> int:
         """Characters that have come in and are not decided yet."""
-        return len(self._raw)
+        return self._read - self._sent
 
     def feed(self, piece: str, *, final: bool = False) -> Filtered:
         """Read on; give all clean text that no later piece can change."""
-        result = Filtered("", [])
-        pieces = [piece[at : at + _PIECE] for at in range(0, len(piece), _PIECE)] or [""]
-        for number, part in enumerate(pieces):
+        out: list[str] = []
+        findings: list[Finding] = []
+        for part, last in [*((part, False) for part in steps(piece, self._read)), *([("", True)] if final else [])]:
             if self.ended_by:
                 break
-            step = self._step(part, final=final and number == len(pieces) - 1)
-            result.text += step.text
-            result.findings += step.findings
-        result.ended_by = self.ended_by
-        return result
+            step = self._step(part, final=last)
+            out.append(step.text)
+            findings += step.findings
+        return Filtered("".join(out), findings, self.ended_by)
 
     def _step(self, piece: str, *, final: bool) -> Filtered:
-        self._raw += piece
-        certain = self._sent + len(self._raw)
-        for rule, stream in self._streams:
-            for match in stream.feed(piece, final=final):
-                self._found.append(_finding(rule, match))
-            certain = min(certain, stream.certain)
+        self._raw.append(piece)
+        self._read += len(piece)
+        self._found += [_finding(self._rules[n], match) for n, match in self._scanner.feed(piece, final=final)]
+        certain = self._scanner.certain
+        if certain <= self._sent and not final:
+            return Filtered("", [])
         kept = _without_allowed(self._found)
-        groups = _overlapping([f for f in kept if f.rule.action is not Action.FLAG])
+        groups = _overlapping([f for f in kept if f.rule.action is not Action.FLAG], self._sent)
         limit = min(certain, next((start for start, end, _ in groups if end > certain), certain))
         out: list[str] = []
         reported: list[Finding] = []
@@ -96,23 +99,33 @@ class TextFilter:
             if start >= limit:
                 break
             out.append(self._take(start))
-            reported.append(finding)
+            goes_on = self._last == (start, finding.rule)
+            if not goes_on:
+                reported.append(finding)
             if finding.rule.action in _ENDING:
                 self.ended_by, limit = finding, start
                 break
-            out.append(self._replacement(finding, self._take(end)))
+            original = self._take(end)
+            if not goes_on:
+                out.append(self._replacement(finding, original))
+            elif finding.rule.action is Action.MASK:
+                out.append(_masked(original))
+            self._last = end, finding.rule
         if not self.ended_by:
             out.append(self._take(limit))
         reported += [f for f in kept if f.rule.action is Action.FLAG and f.start < limit]
-        self._found = [f for f in self._found if (f.end if f.rule.action is Action.ALLOW else f.start + 1) > limit]
+        self._found = [f for f in self._found if (f.start + 1 if f.rule.action is Action.FLAG else f.end) > limit]
         return Filtered("".join(out), sorted(reported, key=lambda f: (f.start, f.end, f.rule.id)))
 
     def _take(self, until: int) -> str:
         """The original text up to a place, which then counts as sent."""
         count = max(until - self._sent, 0)
-        taken, self._raw = self._raw[:count], self._raw[count:]
+        if not count:
+            return ""
+        raw = "".join(self._raw)
+        self._raw = [raw[count:]]
         self._sent += count
-        return taken
+        return raw[:count]
 
     def _replacement(self, finding: Finding, original: str) -> str:
         if not self._as_json:
@@ -129,8 +142,7 @@ def replacement(finding: Finding, original: str) -> str:
     if rule.action is Action.HASH:
         return f"[{label}:{hashlib.sha256(finding.text.casefold().encode()).hexdigest()[:12]}]"
     if rule.action is Action.MASK:
-        hidden = max(len(original) - 4, (len(original) + 1) // 2)
-        return "".join("*" if c.isalnum() and i < hidden else c for i, c in enumerate(original))
+        return _masked(original, shown=min(4, len(original) // 2))
     return rule.replacement if rule.replacement is not None else f"[{label}]"
 
 
@@ -138,24 +150,31 @@ def _finding(rule: Rule, match: Match) -> Finding:
     return Finding(rule, match.start, match.end, match.text, match.quoted)
 
 
+def _masked(original: str, shown: int = 0) -> str:
+    hidden = len(original) - shown
+    return "".join("*" if c.isalnum() and i < hidden else c for i, c in enumerate(original))
+
+
 def _without_allowed(findings: list[Finding]) -> list[Finding]:
-    allowed = [f for f in findings if f.rule.action is Action.ALLOW]
-    return [
-        f
-        for f in findings
-        if f.rule.action is not Action.ALLOW and not any(a.start <= f.start and f.end <= a.end for a in allowed)
-    ]
+    """Findings in their order, without those within an allowed one."""
+    kept, allowed_until = [], 0
+    for finding in sorted(findings, key=lambda f: (f.start, f.rule.action is not Action.ALLOW, f.end, f.rule.id)):
+        if finding.rule.action is Action.ALLOW:
+            allowed_until = max(allowed_until, finding.end)
+        elif finding.end > allowed_until:
+            kept.append(finding)
+    return kept
 
 
-def _overlapping(findings: list[Finding]) -> list[tuple[int, int, Finding]]:
-    """Unions of findings that overlap, each with the finding that decides."""
+def _overlapping(findings: list[Finding], sent: int) -> list[tuple[int, int, Finding]]:
+    """Unions of findings that overlap, each with the finding that decides; from the place up to which all is sent."""
     groups: list[tuple[int, int, Finding]] = []
-    for finding in sorted(findings, key=lambda f: (f.start, f.end, f.rule.id)):
-        if groups and finding.start < groups[-1][1]:
-            start, end, first = groups[-1]
+    for finding in findings:
+        start, end, first = groups[-1] if groups else (0, sent, finding)
+        if groups and finding.start < min(end, start + DOUBT):
             groups[-1] = (start, max(end, finding.end), max(first, finding, key=_weight))
-        else:
-            groups.append((finding.start, finding.end, finding))
+        elif finding.end > end:
+            groups.append((max(finding.start, end), finding.end, finding))
     return groups
 
 
