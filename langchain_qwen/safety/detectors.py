@@ -86,11 +86,11 @@ def build_detectors(
         found = custom[spec]
         # A function is asked about a line once.
         return [found if isinstance(found, Detector) else Detector(spec, find=found, unmasked=False)]
-    shipped = {detector.name: detector for detector in PERSONAL_DATA}
-    if spec not in shipped:
-        known = ", ".join(sorted([*shipped, "prompt_leak", *(custom or ())]))
+    shipped = [detector for detector in PERSONAL_DATA if detector.name == spec]
+    if not shipped:
+        known = ", ".join(sorted({*(detector.name for detector in PERSONAL_DATA), "prompt_leak", *(custom or ())}))
         raise PolicyError(f"rule {rule.id!r}: there is no detector {spec!r}; known are: {known}")
-    return [shipped[spec]]
+    return shipped
 
 
 def _words(lexicon: str | tuple[str, ...]) -> Iterable[str]:

@@ -100,11 +100,13 @@ def _shown(unit: bytes, text: bytes, at: int) -> bytes | None:
     if unit[:1] == b"%":
         return _folded(unquote_to_bytes(unit).decode(errors="ignore"))
     if unit[:1] in b" \t":
+        if text[at - 1 : at].isdigit() and text[at + 1 : at + 2].isdigit():
+            return None  # detectors of numbers know the blanks between digits
         before, after = _BEFORE.search(text, max(at - 4, 0), at), _AFTER.match(text, at)
         if before is None or after is None or len(before[2]) + len(after[1]) > _MOST_BLANKS:
             return None
         if before[1].isdigit() and after[2].isdigit():
-            return None  # detectors of numbers know the blanks between digits
+            return None
     return b""
 
 
