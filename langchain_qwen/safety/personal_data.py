@@ -17,11 +17,13 @@ from langchain_qwen.safety.prefixes import ASCII_WORD
 from langchain_qwen.safety.scanning import Detector, Span
 
 DIGITS = "0-9A-Za-z"
-_DATE = re.compile(
-    r"(?:(?:19|20)\d\d[-./ ]\d\d?[-./ ]\d\d?|\d\d?[-./ ]\d\d?[-./ ](?:19|20)\d\d)(?:[ T-]|\Z)", re.IGNORECASE
+_NUMBERED = re.compile(  # IP addresses, ISBNs and dates, which a phone number can follow
+    r"(?:\d{1,3}(?:\.\d{1,3}){3}|97[89](?:[- ]?\d){10}|(?:19|20)\d\d[-./ ]\d\d?[-./ ]\d\d?|\d\d?[-./ ]\d\d?[-./ ](?:19|20)\d\d)(?:[ T-]|\Z)", re.IGNORECASE
 )
-# IP addresses, and numbers written like those of social security.
-_NO_PHONE = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|\d{3}-\d\d-\d{4}")
+# Numbers written like those of social security, decimals, thousands, postal codes, ranges, and what counters end at.
+_NO_PHONE = re.compile(
+    r"\d{3}-\d\d-\d{4}|(?:[1-9]\d*|0)\.\d+|\d+_\d+|\d{1,3}(?:_\d{3})+|\d{5}-\d{4,5}|0?123456789\d?|2147483647"
+)
 _GROUP = re.compile(r"[(+]*[0-9]+")
 # Lengths of a card's number by how it begins (ISO/IEC 7812 ranges as the networks publish them).
 _CARDS = re.compile(
@@ -64,7 +66,7 @@ def _is_phone(number: str) -> bool:
     if number.startswith("00"):
         return is_international(digits[2:], exact=True)
     grouped = len(re.findall(r"\d+", number)) > 2
-    if _NO_PHONE.fullmatch(number) or not (8 if grouped else 9) <= len(digits) <= 11:
+    if _NO_PHONE.fullmatch(number) or not (8 if grouped else 9) <= len(digits) <= (12 if digits[0] == "0" else 11):
         return False
     return is_national(digits)
 
@@ -72,8 +74,8 @@ def _is_phone(number: str) -> bool:
 @lru_cache(maxsize=64)
 def _phone(candidate: str) -> list[Span]:
     start = 0
-    while date := _DATE.match(candidate, start):
-        start = date.end()
+    while other := _NUMBERED.match(candidate, start):
+        start = other.end()
     rest = candidate[start:]
     return [(start + a, start + b) for a, b in _groups(rest, _is_phone, low=8, high=17)]
 
