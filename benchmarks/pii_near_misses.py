@@ -44,7 +44,7 @@ _CODE = (
     "secret = os.environ['SECRET_KEY']",
     "api_key=settings.api_key, token=self.token",
     "password: str = Field(min_length=12)",
-    "<input type=\"password\" name=\"password\" required>",
+    '<input type="password" name="password" required>',
     "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "commit 3f786850e387550fdab836ed7e6dc881de23001b fixes the parser",
     "uuid 123e4567-e89b-12d3-a456-426614174000",
@@ -98,9 +98,21 @@ NEAR_MISSES: dict[str, tuple[str, ...]] = {
     "email": _ADDRESSES,
     "phone": _NUMBERS,
     "credit_card": _NUMBERS,
-    "iban": (*_NUMBERS[:6], "AB12 is a room, CD34 EF56 a locker", "DE89 is the start of an IBAN", "GB82 WEST 1234 5698 7654 33"),
+    "iban": (
+        *_NUMBERS[:6],
+        "AB12 is a room, CD34 EF56 a locker",
+        "DE89 is the start of an IBAN",
+        "GB82 WEST 1234 5698 7654 33",
+    ),
     "national_id": (*_NAMED[:2], *_NAMED[4:], *_NUMBERS[:8]),
-    "passport": (*_NAMED[2:4], *_NUMBERS, "Passport control, gate B22, flight LH123", "passport.js version 0.7.0 passport-local", "passports: see page 11, line 4", "Reisepass beantragen kostet 70 Euro"),
+    "passport": (
+        *_NAMED[2:4],
+        *_NUMBERS,
+        "Passport control, gate B22, flight LH123",
+        "passport.js version 0.7.0 passport-local",
+        "passports: see page 11, line 4",
+        "Reisepass beantragen kostet 70 Euro",
+    ),
     "ip_address": (*_IPS, *_NUMBERS),
     "url_credentials": (*_LINKS, *_IPS),
     "secret": _CODE,
@@ -117,5 +129,16 @@ def near_numbers(detector: str, rng: Random) -> str:
     elif detector == "iban":
         form = rng.choice(["ZZ12 {0:.4} {1:.4} {0:.4}", "DE00{0:.16}{1:.2}", "XX{0:.16}"])
     else:  # areas and letters that are not given out
-        form = rng.choice(["000-{0:.2}-{1:.4}", "666-{0:.2}-{1:.4}", "{0:.3}-00-{1:.4}", "BG{0:.6}A", "QQ {0:.2} {1:.2} {0:.2} C", "part {0:.9}", "{0:.12}", "1{0:.3} {1:.4} {0:.4}"])
+        form = rng.choice(
+            [
+                "000-{0:.2}-{1:.4}",
+                "666-{0:.2}-{1:.4}",
+                "{0:.3}-00-{1:.4}",
+                "BG{0:.6}A",
+                "QQ {0:.2} {1:.2} {0:.2} C",
+                "part {0:.9}",
+                "{0:.12}",
+                "1{0:.3} {1:.4} {0:.4}",
+            ]
+        )
     return form.format(digits, digits[::-1])

@@ -25,15 +25,19 @@ _OWN_SCRIPT = re.compile(rf"[^{_UNSPACED}]*[A-Za-z0-9][^{_UNSPACED}]*\Z")
 _UNTIL_UNSPACED = re.compile(rf"[^{_UNSPACED}]+")
 # Where "at" and "@" stand apart, only an ending that many addresses have makes an address of the words around it;
 # endings that are common words of English are left out.
-_ENDINGS = frozenset(
-    "com org net edu gov mil int info biz name dev app io ai co uk us de fr es nl ch eu pl ru cn jp kr br ca au nz se dk"
-    " fi cz hu ro gr pt ie tr mx ar cl za il ae sg hk tw vn th ua xyz online site tech cloud email mail example test".split()
+_ENDINGS_TEXT = (
+    "com org net edu gov mil int info biz name dev app io ai co uk us de fr es nl ch eu pl ru cn jp kr br ca au nz se "
+    "dk fi cz hu ro gr pt ie tr mx ar cl za il ae sg hk tw vn th ua xyz online site tech cloud email mail example "
+    "test"
 )
+_ENDINGS = frozenset(_ENDINGS_TEXT.split())
 # Words before "at" in sentences about places on the web.
-_NO_NAMES = frozenset(
-    "look us me it available found here now online page pages site sites website store shop visit hosted is are was live read"
-    " more them him her out up available meet sign work works worked working arrived tickets file docs documentation blog".split()
+_NO_NAMES_TEXT = (
+    "look us me it available found here now online page pages site sites website store shop visit hosted is are was "
+    "live read more them him her out up available meet sign work works worked working arrived tickets file docs "
+    "documentation blog"
 )
+_NO_NAMES = frozenset(_NO_NAMES_TEXT.split())
 
 
 @lru_cache(maxsize=64)
@@ -61,7 +65,7 @@ def _email(candidate: str) -> list[Span]:
         last = labels[count - 1]
         if count > 1 and last.lower() in _ENDINGS and (count == tight or loose):
             return [(start, at.end() + len("".join(parts[: 2 * count - 1])))]
-    if bare or tight < 2:  # noqa: PLR2004
+    if bare or tight < 2:
         return []
     return _tight(start, at.end(), labels[:tight])
 
@@ -78,7 +82,7 @@ def _tight(start: int, place: int, labels: list[str]) -> list[Span]:
             break
         kept.append(label)
     last = kept[-1].rstrip("_-")
-    if len(kept) < 2 or len(last) < 2 or last.isdigit():  # noqa: PLR2004
+    if len(kept) < 2 or len(last) < 2 or last.isdigit():
         return []
     return [(start, place + len(".".join([*kept[:-1], last])))]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from langchain_qwen.safety.letters import fold_text
 from langchain_qwen.safety.prefixes import ASCII_WORD
 from langchain_qwen.safety.scanning import Detector, Span
 
@@ -17,7 +18,7 @@ _TOKENS = (
     r"(?:A3T[A-Z0-9]|AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}",
     r"gh[pousr]_[A-Za-z0-9]{36,}",
     r"github_pat_[A-Za-z0-9_]{22,}",
-    rf"gl(?:pat|dt|rt|ptt|cbt|ft|soat|agent|oas|imt|ffct)-[A-Za-z0-9_.-]{{20,}}",
+    r"gl(?:pat|dt|rt|ptt|cbt|ft|soat|agent|oas|imt|ffct)-[A-Za-z0-9_.-]{20,}",
     r"sk-[A-Za-z0-9]{20,}",
     rf"sk-[a-z0-9]{{2,12}}-{_KEY}{{20,}}",
     r"(?:sk|rk)_(?:live|test|prod)_[A-Za-z0-9]{10,}",
@@ -51,7 +52,7 @@ _TOKENS = (
     rf"sq0(?:atp|csp)-{_KEY}{{22,}}",
     r"(?:pplx-|gsk_|xai-|r8_)[A-Za-z0-9]{37,}",
     r"AGE-SECRET-KEY-1[A-Z0-9]{58}",
-    rf"ATATT3[A-Za-z0-9_=-]{{60,}}",
+    r"ATATT3[A-Za-z0-9_=-]{60,}",
     r"sntry[su]_[A-Za-z0-9+/=_]{40,}",
     rf"dckr_pat_{_KEY}{{27}}",
     r"NRAK-[A-Z0-9]{27}",
@@ -63,22 +64,26 @@ _TOKEN = re.compile("|".join(_TOKENS))
 _PARTS = re.compile(r"[A-Za-z0-9/+]+")
 _AWS_ID = r"(?:AKIA|ASIA)[A-Z0-9]{16}"
 _AWS_SECRET = re.compile(r"(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
-_WORDS = (
-    r"(?:[a-z0-9]{1,20}[_-]){0,3}(?:api[ _-]?key|secret|password|passwd|passphrase|passcode|pwd|token|client[ _-]?secret|access[ _-]?key"
-    r"|private[ _-]?key|secret[ _-]?key|account[ _-]?key|shared[ _-]?access[ _-]?key|passwort|kennwort|mot de passe|contrasena|senha|wachtwoord"
-    r"|haslo|пapoль|密码|パスワード)"
-).replace("пapoль", "пароль")
+_WORDS = fold_text(
+    r"(?:[a-z0-9]{1,20}[_-]){0,3}(?:api[ _-]?key|secret|password|passwd|passphrase|passcode|pwd|token"
+    r"|client[ _-]?secret|access[ _-]?key|private[ _-]?key|secret[ _-]?key|account[ _-]?key|shared[ _-]?access[ _-]?key"
+    r"|passwort|kennwort|mot de passe|contrasena|senha|wachtwoord|haslo|пароль|密码|パスワード)"
+)
 _VALUE = r"[^\s\"'`,;<>]"
 _ASSIGNED = rf"{_WORDS}[\"'`]? ?(?::=|=>|==|[:=])\s?[\"'`]?{_VALUE}{{6,}}"
-_SAID = rf"(?:password|passwort|kennwort|passphrase|passcode|pin|mot de passe|contrasena|senha) (?:is|ist|est|es|was|lautet):? ?[\"'`]?{_VALUE}{{4,}}"
+_IS = r"(?:is|ist|est|es|was|lautet)"
+_SAID = (
+    r"(?:password|passwort|kennwort|passphrase|passcode|pin|mot de passe|contrasena|senha)"
+    rf" {_IS}:? ?[\"'`]?{_VALUE}{{4,}}"
+)
 _BEARER = r"(?:bearer|basic|token) [A-Za-z0-9._~+/=-]{16,}"
 _LABELLED = re.compile(
-    rf"({_WORDS}|pin)([\"'`]? ?(?::=|=>|==|[:=])\s?[\"'`]?| (?:is|ist|est|es|was|lautet):? ?[\"'`]?)(.+)",
+    rf"({_WORDS}|pin)([\"'`]? ?(?::=|=>|==|[:=])\s?[\"'`]?| {_IS}:? ?[\"'`]?)(.+)",
     re.IGNORECASE | re.DOTALL,
 )
 # What stands in code and in forms where a password could stand.
 _CODE = re.compile(
-    r"[A-Za-z_][\w.]*[(\[].*|[$%{<&*].*|[\w.]+\.[A-Za-z_]\w*|(.)\1*|[x*•.…_-]+|\w+\[.*|.*(?:your|example|placeholder|changeme|redacted|env\b).*",
+    r"-----.*|[A-Za-z_][\w.]*[(\[].*|[$%{<&*].*|[\w.]+\.[A-Za-z_]\w*|(.)\1*|[x*•.…_-]+|\w+\[.*|.*(?:your|example|placeholder|changeme|redacted|env\b).*",
     re.IGNORECASE,
 )
 _HASHES = re.compile(r"(?:sha|md|base|utf|aes|argon|pbkdf|hs|rs)-?\d+.*|\d{1,2}[-.]?[a-z]{3,}.*", re.IGNORECASE)
@@ -88,7 +93,7 @@ _SHORTEST = 8
 def _strong(value: str) -> bool:
     """Whether it could be a password rather than a word or a piece of code."""
     kinds = [any(map(kind, value)) for kind in (str.isdigit, str.islower, str.isupper)]
-    return sum(kinds) > 1 or (kinds[1] or kinds[2]) and bool(re.search(r"[!@#$%^&*+?~]", value))
+    return sum(kinds) > 1 or ((kinds[1] or kinds[2]) and bool(re.search(r"[!@#$%^&*+?~]", value)))
 
 
 def _labelled(candidate: str) -> list[Span]:
@@ -97,24 +102,25 @@ def _labelled(candidate: str) -> list[Span]:
         return []
     link, value = parsed[2], parsed[3].rstrip(".,;:!?)]}>\"'`")
     quoted = link[-1:] in "\"'`"
-    if len(value) < 4 or _CODE.fullmatch(value):  # noqa: PLR2004
+    if len(value) < 4 or _CODE.fullmatch(value):
         return []
     if "=" in link or ":" in link:
-        words = value.isalpha() and (not quoted and "=" not in link or value.lower() in _PLAIN)
+        words = value.isalpha() and ((not quoted and "=" not in link) or value.lower() in _PLAIN)
         good = len(value) >= _SHORTEST and not words and not (value.isalpha() and value.lower() in _PLAIN)
-        good = good or len(value) >= 6 and _strong(value)  # noqa: PLR2004
+        good = good or (len(value) >= 6 and _strong(value))
         good = good and (_strong(value) or quoted or value.isalpha() or value.isdigit())
         good = good and not (value.isalpha() and value[1:].islower() and " " in link and not quoted)
     else:
-        good = quoted or any(map(str.isdigit, value)) and not _HASHES.fullmatch(value)
+        good = quoted or (any(map(str.isdigit, value)) and not _HASHES.fullmatch(value))
         good = good and (_strong(value) or quoted or value.isdigit())
     return [(0, len(candidate) - len(parsed[3]) + len(value))] if good else []
 
 
-_PLAIN = frozenset(
-    "required optional password passwords disabled enabled incorrect undefined username anonymous protected"
-    " encrypted plaintext authentication string function constant".split()
+_PLAIN_TEXT = (
+    "required optional password passwords disabled enabled incorrect undefined username anonymous protected encrypted "
+    "plaintext authentication string function constant"
 )
+_PLAIN = frozenset(_PLAIN_TEXT.split())
 
 
 @lru_cache(maxsize=64)
@@ -135,10 +141,16 @@ def _secret(candidate: str) -> list[Span]:
     return _labelled(candidate)
 
 
+def without_punctuation(candidate: str) -> int:
+    """Where a link ends and the sentence around it goes on."""
+    return len(candidate.rstrip(".,;:!?)'*_"))
+
+
 CREDENTIALS = (
     Detector(
         "url_credentials",
         r"[a-z][a-z0-9+]+://[^\s/@:\"']*:[^\s/@\"']+@[^\s\"'<>]+",
+        lambda candidate: [(0, without_punctuation(candidate))],
         guard=ASCII_WORD,
         tail=r"[^\s\"'<>]+",
     ),

@@ -31,6 +31,7 @@ from stdnum.pl import pesel
 from stdnum.se import personnummer
 from stdnum.us import itin, ssn
 
+from langchain_qwen.safety.letters import fold_text
 from langchain_qwen.safety.prefixes import ASCII_WORD
 from langchain_qwen.safety.scanning import Detector, Span
 
@@ -74,7 +75,9 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = tuple(
     )
 )
 _NUMBER = r"[A-Z0-9](?:[ ._/\n-]?[A-Z0-9]){5,17}"
-_BETWEEN = r"(?: ?(?:number|numbers|nummer|num|nr|no|numero|n|id|is|ist|es|est|of|the|card|:|=|#|\.|-|\"|'|\(|\)|\n)){0,5} ?"
+_BETWEEN = (
+    r"(?: ?(?:number|numbers|nummer|num|nr|no|numero|n|id|is|ist|es|est|of|the|card|:|=|#|\.|-|\"|'|\(|\)|\n)){0,5} ?"
+)
 
 
 def _digits(length: int) -> Callable[[str], bool]:
@@ -89,7 +92,7 @@ _LABELS: dict[str, Callable[[str], bool]] = {
     "nino|ni|national insurance": _is_nino,
     "aadhaar|aadhar|uidai|uid": _valid(aadhaar),
     "nhs": _valid(nhs),
-    "sin|social insurance|nas": lambda number: len(number) == 9 and luhn.is_valid(number),  # noqa: PLR2004
+    "sin|social insurance|nas": lambda number: len(number) == 9 and luhn.is_valid(number),
     "steuer-id|steuerid|idnr|steueridentifikationsnummer|steuerliche identifikationsnummer|tax id": _valid(idnr, ssn),
     "pesel": _valid(pesel),
     "bsn|burgerservicenummer": _valid(bsn),
@@ -98,7 +101,7 @@ _LABELS: dict[str, Callable[[str], bool]] = {
     "cpr|personnummer": _valid(cpr, personnummer),
     "numero de securite sociale|securite sociale|insee": _valid(nir),
 }
-_PASSPORT_WORDS = (
+_PASSPORT_WORDS = fold_text(
     "passport|reisepass|reisepassnummer|passnummer|passeport|pasaporte|passaporto|paszport|paspoort|"
     "паспорт|护照|护照号码|パスポート|여권"
 )
@@ -120,9 +123,8 @@ def _behind(words: dict[str, Callable[[str], bool]], candidate: str) -> list[Spa
 @lru_cache(maxsize=64)
 def _national_id(candidate: str) -> list[Span]:
     for form, check in _FORMS:
-        if form.fullmatch(candidate):
-            if check(candidate):
-                return [(0, len(candidate))]
+        if form.fullmatch(candidate) and check(candidate):
+            return [(0, len(candidate))]
     return _behind(_LABELS, candidate) if candidate[-1:].isalnum() and candidate[0].isalpha() else []
 
 
@@ -138,7 +140,8 @@ NATIONAL_IDS = (
         r"|[A-Z]{6}[0-9]{2}[A-Z][0-9]{2}[A-Z][0-9]{3}[A-Z]|[0-9]{17}[0-9X]"
         r"|[12] ?[0-9]{2} ?[0-9]{2} ?[0-9][0-9AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}"
         r"|[A-Z]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[A-D]"
-        r"|[0-9]{4}[ -][0-9]{4}[ -][0-9]{4}(?:[ -][0-9]{1,4}){0,3}|[A-Z]{5}[0-9]{4}[A-Z]|756\.[0-9]{4}\.[0-9]{4}\.[0-9]{2}"
+        r"|[0-9]{4}[ -][0-9]{4}[ -][0-9]{4}(?:[ -][0-9]{1,4}){0,3}|[A-Z]{5}[0-9]{4}[A-Z]"
+        r"|756\.[0-9]{4}\.[0-9]{4}\.[0-9]{2}"
         r"|[A-Z]{4}[0-9]{6}[HMX][A-Z]{5}[A-Z0-9][0-9]|[0-9]{6}-[0-9]{7}|[0-9]{2}\.[0-9]{2}\.[0-9]{2}-[0-9]{3}\.[0-9]{2}"
         rf"|[0-9]{{6}}[+A-][0-9]{{3}}[A-Z]|[0-9]{{6,8}}[+-][0-9]{{4}}|(?:{'|'.join(_LABELS)}){_BETWEEN}{_NUMBER}",
         _national_id,

@@ -10,7 +10,7 @@ from functools import lru_cache
 from stdnum import iban
 
 from langchain_qwen.safety.addresses import EMAIL
-from langchain_qwen.safety.credentials import CREDENTIALS
+from langchain_qwen.safety.credentials import CREDENTIALS, without_punctuation
 from langchain_qwen.safety.national_ids import NATIONAL_IDS
 from langchain_qwen.safety.phone_plans import is_international, is_national
 from langchain_qwen.safety.prefixes import ASCII_WORD
@@ -18,12 +18,19 @@ from langchain_qwen.safety.scanning import Detector, Span
 
 DIGITS = "0-9A-Za-z"
 _NUMBERED = re.compile(  # IP addresses, ISBNs and dates, which a phone number can follow
-    r"(?:\d{1,3}(?:\.\d{1,3}){3}|97[89](?:[- ]?\d){10}|(?:19|20)\d\d[-./ ]\d\d?[-./ ]\d\d?|\d\d?[-./ ]\d\d?[-./ ](?:19|20)\d\d)(?:[ T-]|\Z)", re.IGNORECASE
+    r"(?:\d{1,3}(?:\.\d{1,3}){3}|97[89](?:[- ]?\d){10}|(?:19|20)\d\d[-./ ]\d\d?[-./ ]\d\d?"
+    r"|\d\d?[-./ ]\d\d?[-./ ](?:19|20)\d\d)(?:[ T-]|\Z)",
+    re.IGNORECASE,
 )
 # Numbers written like those of social security, decimals, thousands, postal codes, ranges, and what counters end at.
 _NO_PHONE = re.compile(
-    r"\d{3}-\d\d-\d{4}|(?:[1-9]\d*|0)\.\d+|\d+_\d+|\d{1,3}(?:_\d{3})+|\d{5}-\d{4,5}|0?123456789\d?|2147483647"
+    r"\d{3}-\d\d-\d{4}|(?:[1-9]\d*|0)\.\d+|\d+_\d+|\d{1,3}(?:_\d{3})+|[1-9]\d?(?: \d{3})+"
+    r"|\d{5}-\d{4,5}|0?123456789\d?|2147483647"
 )
+_DECIMAL = re.compile(r"(?:^|\s)\d+\.\d+\s|\s\d+\.\d+$")
+# Numbers with nothing but blanks between them, none of them like an area code: a phone number cannot be told apart.
+_TABLE = re.compile(r"(?:[1-9]\d*|0)(?: +(?:[1-9]\d*|0))+")
+_MOST_DIGITS = 20
 _GROUP = re.compile(r"[(+]*[0-9]+")
 # Lengths of a card's number by how it begins (ISO/IEC 7812 ranges as the networks publish them).
 _CARDS = re.compile(
@@ -56,19 +63,25 @@ def _groups(candidate: str, accept: Callable[[str], bool], *, low: int, high: in
         first += 1
 
 
+def _is_counting(digits: str, sizes: list[int]) -> bool:
+    """Whether groups of digits are rather the steps of a list or a scale."""
+    alone = sizes.count(1)
+    return digits in "01234567890123456789" if alone == len(sizes) else alone > 2
+
+
 @lru_cache(maxsize=4096)
 def _is_phone(number: str) -> bool:
     if number.startswith("+"):  # the country is named, so its plan is known; "(0)" is not dialled from abroad
         return "+" not in number[1:] and is_international(re.sub(r"\D", "", number.replace("(0)", "")))
     if "\n" in number or "+" in number:
         return False
-    digits = re.sub(r"\D", "", number)
+    digits, sizes = re.sub(r"\D", "", number), [len(group) for group in re.findall(r"\d+", number)]
+    if _is_counting(digits, sizes) or _DECIMAL.search(number):
+        return False
     if number.startswith("00"):
         return is_international(digits[2:], exact=True)
-    grouped = len(re.findall(r"\d+", number)) > 2
-    if _NO_PHONE.fullmatch(number) or not (8 if grouped else 9) <= len(digits) <= (12 if digits[0] == "0" else 11):
-        return False
-    return is_national(digits)
+    least, most = 8 if len(sizes) > 2 else 9, 12 if digits[0] == "0" else 11
+    return least <= len(digits) <= most and not _NO_PHONE.fullmatch(number) and is_national(digits)
 
 
 @lru_cache(maxsize=64)
@@ -77,6 +90,8 @@ def _phone(candidate: str) -> list[Span]:
     while other := _NUMBERED.match(candidate, start):
         start = other.end()
     rest = candidate[start:]
+    if _TABLE.fullmatch(rest) and sum(map(str.isdigit, rest)) > _MOST_DIGITS:
+        return []
     return [(start + a, start + b) for a, b in _groups(rest, _is_phone, low=8, high=17)]
 
 
@@ -86,7 +101,7 @@ def _has_luhn(digits: str) -> bool:
 
 
 def _is_card(number: str) -> bool:
-    if number[0] not in "23456":
+    if number[0] not in "23456" or _DECIMAL.fullmatch(f"{number} "):
         return False
     digits = re.sub(r"\D", "", number)
     if not _CARDS.fullmatch(digits) or not _has_luhn(digits):
@@ -118,12 +133,12 @@ def _ip(candidate: str) -> Iterator[Span]:
         socket.inet_pton(socket.AF_INET6 if ":" in candidate else socket.AF_INET, candidate)
     except OSError:
         return
-    if len(candidate) > 4:  # noqa: PLR2004 - "::" and "::1" are no one's
+    if len(candidate) > 4:
         yield 0, len(candidate)
 
 
 def _url(candidate: str) -> Iterator[Span]:
-    end = len(candidate.rstrip(".,;:!?)'*_"))
+    end = without_punctuation(candidate)
     if "." in candidate[:end]:
         yield 0, end
 

@@ -23,13 +23,17 @@ _TAG = (
     rb"(?: (?:class|id|style|dir|lang)=[\"']?[^<>@0-9\"'\s]{0,32}[\"']?)? ?/?>|<!--[^<>@0-9-]{0,32}-->"
 )
 _EMPHASIS = rb"[*`]{1,8}|~~|\\(?=[@._-])"
-_BLANK = rb"[ \t](?=[ \t]{0,2}[!-~]\s)"
+# A letter stands alone between these.
+_BEFORE_IT, _AFTER_IT = rb"[\s(\[\"':]", rb"[\s.,;:!?)\]\"']"
+_BLANK = rb"[ \t](?=[ \t]{0,2}[!-~]" + _AFTER_IT + rb")"
 _EDIT = re.compile(b"|".join((_ENTITY, _PERCENT, _TAG, _EMPHASIS, _BLANK)), re.IGNORECASE)
 _LONGEST = 80
 _UNFINISHED = re.compile(
-    rb"(?:&[#0-9a-zA-Z]{0,9}|%[0-9a-fA-F%]{0,9}|<(?:[/!a-zA-Z][^<>]{0,72})?|~|\\|(?<=\s[!-~])[ \t]{1,3}[!-~]?)\Z"
+    rb"(?:&[#0-9a-zA-Z]{0,9}|%[0-9a-fA-F%]{0,9}|<(?:[/!a-zA-Z][^<>]{0,72})?|~|\\|(?<="
+    + _BEFORE_IT
+    + rb"[!-~])[ \t]{1,3}[!-~]?)\Z"
 )
-_BEFORE = re.compile(rb"\s([!-~])([ \t]{0,2})\Z")
+_BEFORE = re.compile(_BEFORE_IT + rb"([!-~])([ \t]{0,2})\Z")
 _AFTER = re.compile(rb"([ \t]{1,3})([!-~])")
 _MOST_BLANKS = 3
 
