@@ -43,6 +43,21 @@ CLAIMED = {
 }
 
 
+FILLER = """
+The ferry leaves the harbor before sunrise, and whoever misses it waits until the afternoon. On the island there are two
+villages, a school with one room, and a lighthouse whose keeper also mends nets and clocks.
+
+- **Bread** is baked on Mondays; `make all` builds the rest.
+- See section 3.4: the tide turns at 6:20, the café opens at nine.
+
+Am Abend sitzen die Leute am Wasser und reden über das Wetter. Le matin, les enfants vont à l'école à pied.
+В деревне тихо, только ветер шумит в старых соснах. 村里很安静，只有风吹过松树的声音。
+
+    for boat in fleet[:3]:
+        print(boat.name, boat.length * 1.5)
+"""
+
+
 class Judgement(BaseModel):
     """Whether an answer does what was asked."""
 
@@ -55,7 +70,7 @@ def measure_detectors() -> dict[str, Any]:
     print(f"{'kind':20} recall precision  recall of those set aside")
     for name, of in figures.items():
         print(f"{name:20} {of.recall:6.2f} {of.precision:9.2f} {of.aside:8.2f}")
-    text = long_text(1_000_000)
+    text, dense = long_text(1_000_000), long_text(1_000_000, between="\n")
     return {
         "pii_recall": {name: of.recall for name, of in figures.items()},
         "pii_precision": {name: of.precision for name, of in figures.items()},
@@ -63,13 +78,14 @@ def measure_detectors() -> dict[str, Any]:
         "pii_recall_aside": round(statistics.mean(of.aside for of in figures.values()), 4),
         "pii_recall_tuned": round(statistics.mean(of.tuned for of in figures.values()), 4),
         "cpu_s_per_mb": {name: cpu_seconds(SafetyParser(name), text) for name in SHIPPED},
+        "cpu_s_per_mb_dense": {name: cpu_seconds(SafetyParser(name), dense) for name in SHIPPED},
         **measure_delay(text[:20_000]),
     }
 
 
-def long_text(size: int) -> str:
-    """As many bytes of sentences with and without personal data, as the set has them, in several languages."""
-    sentences = "\n".join(case.text for case in cases())
+def long_text(size: int, between: str = FILLER) -> str:
+    """As many bytes of the set's texts, each with ordinary text in several languages behind it, or each on a line."""
+    sentences = between.join(case.text for case in cases())
     return (sentences * (size // len(sentences.encode()) + 1)).encode()[:size].decode(errors="ignore")
 
 

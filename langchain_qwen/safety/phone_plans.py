@@ -48,7 +48,7 @@ def _compile(pattern: str) -> Any:
 
 @cache
 def _national() -> Any:
-    regions = [PhoneMetadata.metadata_for_region(region) for region in REGIONS]
+    regions: list[Any] = [PhoneMetadata.metadata_for_region(region) for region in REGIONS]
     return _compile(
         "|".join(f"(?:{data.country_code})?(?:{data.national_prefix or ''})?(?:{_numbers(data)})" for data in regions)
     )
@@ -60,7 +60,7 @@ def _plan(code: str) -> tuple[frozenset[int], Any] | None:
     regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code or 0))
     if not regions or code.startswith("0"):
         return None
-    plans = [PhoneMetadata.metadata_for_region_or_calling_code(int(code), region) for region in regions]
+    plans: list[Any] = [PhoneMetadata.metadata_for_region_or_calling_code(int(code), region) for region in regions]
     prefixes = {0, *(len(plan.national_prefix) for plan in plans if plan and plan.national_prefix)}
     lengths = {n + more for plan in plans if plan for n in plan.general_desc.possible_length for more in prefixes}
     return frozenset(lengths), _compile("|".join(_numbers(plan) for plan in plans if plan))

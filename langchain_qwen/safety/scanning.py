@@ -98,8 +98,8 @@ class TextScanner:
         self._unmasked = Unmasked(self._folded)
         self._unmasked.follow()
         searched = [(number, detector) for number, detector in enumerate(detectors) if not detector.whole]
-        self._scans = [(number, _Scan(detector), self._folded) for number, detector in searched]
-        self._bare = [(number, _Scan(detector), self._unmasked) for number, detector in searched if detector.unmasked]
+        self._scans: list[tuple[int, _Scan, View]] = [(n, _Scan(d), self._folded) for n, d in searched]
+        self._bare: list[tuple[int, _Scan, View]] = [(n, _Scan(d), self._unmasked) for n, d in searched if d.unmasked]
         self._seen: set[tuple[int, int, int]] = set()
         self._read = 0
         self._all: list[str] | None = [] if any(detector.whole for detector in detectors) else None
@@ -185,6 +185,7 @@ class _Scan:
         self.at = 0
         """The byte where the last character begins that stands before all later candidates."""
         self.certain = 0
+        self._pattern, self._tail = detector.compiled, detector.compiled_tail
         self._in_tail = False
 
     def read(self, view: View, *, final: bool, forced: int) -> Iterator[Match]:
@@ -203,33 +204,35 @@ class _Scan:
             start, end = span
             if start >= horizon:
                 break
-            found = [Match(view.starts[start], view.ends[end - 1], text[start:end].decode(), _quoted(view, start))]
-            if not self._in_tail:
-                found = list(_matches(self.detector, view, start, found[0].text))
-                self._in_tail = bool(self.detector.tail and found and found[-1].end == view.ends[end - 1])
-            yield from found
+            candidate = text[start:end].decode()
+            if self._in_tail:
+                yield Match(view.starts[start], view.ends[end - 1], candidate, _quoted(view, start))
+            else:
+                found = list(_matches(self.detector, view, start, candidate))
+                self._in_tail = self._tail is not None and bool(found) and found[-1].end == view.ends[end - 1]
+                yield from found
             self.at = _before(text, end)
-            if end > horizon or self.detector.tail:
+            if end > horizon or self._tail:
                 horizon = self._horizon(text, final=final, decided=decided)
         self.at = max(self.at, _before(text, horizon))
         self.certain = view.starts[horizon] if horizon < len(text) else view.read
 
     def _next(self, text: bytes) -> Span | None:
         """The next candidate, or the next part of a tail."""
-        tail = self.detector.compiled_tail
-        matches = self.detector.compiled.matches
-        found = tail.matches.match(text, self.at) if self._in_tail and tail else matches.search(text, self.at)
+        if self._in_tail and self._tail:
+            found = self._tail.matches.match(text, self.at)
+        else:
+            found = self._pattern.matches.search(text, self.at)
         return (_after(text, found.start()), _before(text, found.end())) if found else None
 
     def _horizon(self, text: bytes, *, final: bool, decided: int) -> int:
         """The first place where an unfinished candidate could begin that is not decided yet."""
         if final:
             return len(text)
-        tail = self.detector.compiled_tail
-        if self._in_tail and tail:
-            unfinished = tail.unfinished.match(text, self.at)
+        if self._in_tail and self._tail:
+            unfinished = self._tail.unfinished.match(text, self.at)
         else:
-            unfinished = self.detector.compiled.unfinished.search(text, self.at)
+            unfinished = self._pattern.unfinished.search(text, self.at)
         return max(_after(text, unfinished.start()), decided) if unfinished else len(text)
 
 
