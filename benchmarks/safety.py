@@ -93,6 +93,7 @@ def cpu_seconds(parser: SafetyParser, text: str) -> float:
     """CPU seconds for each megabyte, on the side of a policy with more rules."""
     rules = max(parser.output_rules, parser.input_rules, key=len)
     rules = [(rule.model_copy(update={"action": Action.REDACT}), detectors) for rule, detectors in rules]
+    TextFilter(rules).feed(text[:20_000], final=True)  # compiles the patterns
     started = time.process_time()
     TextFilter(rules).feed(text, final=True)
     return round((time.process_time() - started) / (len(text.encode()) / 1e6), 3)

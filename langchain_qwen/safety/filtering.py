@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
-from langchain_qwen.safety.policy import Action, Rule
+from langchain_qwen.safety.policy import Action, Rule, Severity
 from langchain_qwen.safety.scanning import DOUBT, Detector, Match, TextScanner, steps
 
 RuleDetectors = Sequence[tuple[Rule, Sequence[Detector]]]
@@ -179,4 +180,9 @@ def _overlapping(findings: list[Finding], sent: int) -> list[tuple[int, int, Fin
 
 
 def _weight(finding: Finding) -> tuple[int, int]:
-    return finding.rule.action.strength, finding.rule.severity.rank
+    return _ranks(finding.rule.action, finding.rule.severity)
+
+
+@cache
+def _ranks(action: Action, severity: Severity) -> tuple[int, int]:
+    return action.strength, severity.rank

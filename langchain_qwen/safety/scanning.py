@@ -247,8 +247,11 @@ def steps(piece: str, read: int) -> Iterator[str]:
 
 def _matches(detector: Detector, view: View, start: int, candidate: str) -> Iterator[Match]:
     """What counts in a candidate that begins at this byte."""
+    ascii_only = candidate.isascii()
     for left, right in detector.spans(candidate):
-        first, last = start + len(candidate[:left].encode()), start + len(candidate[:right].encode()) - 1
+        first, last = start + left, start + right - 1
+        if not ascii_only:
+            first, last = start + len(candidate[:left].encode()), start + len(candidate[:right].encode()) - 1
         yield Match(view.starts[first], view.ends[last], candidate[left:right], _quoted(view, first))
 
 

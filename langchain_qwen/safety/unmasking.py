@@ -25,7 +25,7 @@ _TAG = (
 _EMPHASIS = rb"[*`]{1,8}|~~|\\(?=[@._-])"
 # A letter stands alone between these.
 _BEFORE_IT, _AFTER_IT = rb"[\s(\[\"':]", rb"[\s.,;:!?)\]\"']"
-_BLANK = rb"[ \t](?=[ \t]{0,2}[!-~]" + _AFTER_IT + rb")"
+_BLANK = rb"[ \t](?:(?<=" + _BEFORE_IT + rb"[!-~][ \t])|(?<=[ \t][ \t]))(?=[ \t]{0,2}[!-~]" + _AFTER_IT + rb")"
 _EDIT = re.compile(b"|".join((_ENTITY, _PERCENT, _TAG, _EMPHASIS, _BLANK)), re.IGNORECASE)
 _LONGEST = 80
 _UNFINISHED = re.compile(
