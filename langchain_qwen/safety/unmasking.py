@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from langchain_qwen.safety.folding import Folded
@@ -98,11 +99,8 @@ class Unmasked:
 
 def _shown(unit: bytes, text: bytes, at: int) -> bytes | None:
     """What a unit is shown as; None for one that only looks like a unit."""
-    if unit[:1] == b"&":
-        character = html.unescape(unit.decode())
-        return None if character == unit.decode() else _folded(character)
-    if unit[:1] == b"%":
-        return _folded(unquote_to_bytes(unit).decode(errors="ignore"))
+    if unit[:1] in b"&%":
+        return _decoded(unit)
     if unit[:1] in b" \t":
         if text[at - 1 : at].isdigit() and text[at + 1 : at + 2].isdigit():
             return None  # detectors of numbers know the blanks between digits
@@ -114,5 +112,9 @@ def _shown(unit: bytes, text: bytes, at: int) -> bytes | None:
     return b""
 
 
-def _folded(character: str) -> bytes:
-    return fold_text(character).encode()
+@lru_cache(maxsize=4096)
+def _decoded(unit: bytes) -> bytes | None:
+    if unit[:1] == b"%":
+        return fold_text(unquote_to_bytes(unit).decode(errors="ignore")).encode()
+    character = html.unescape(unit.decode())
+    return None if character == unit.decode() else fold_text(character).encode()
