@@ -24,7 +24,7 @@ _NUMBERED = re.compile(  # IP addresses, ISBNs and dates, which a phone number c
 )
 # Numbers written like those of social security, decimals, thousands, postal codes, ranges, and what counters end at.
 _NO_PHONE = re.compile(
-    r"\d{3}-\d\d-\d{4}|(?:[1-9]\d*|0)\.\d+|\d+_\d+|\d{1,3}(?:_\d{3})+|[1-9]\d?(?: \d{3})+"
+    r"\d{3}-\d\d-\d{4}|(?:[1-9]\d*|0)\.\d+|\d+_\d+|\d{1,3}(?:_\d{3})+|[1-9](?: \d{3})+"
     r"|\d{5}-\d{4,5}|0?123456789\d?|2147483647"
 )
 _DECIMAL = re.compile(r"(?:^|\s)\d+\.\d+\s|\s\d+\.\d+$")
