@@ -1,8 +1,10 @@
 """Safety: detectors against labelled texts, policies against harmful and harmless requests, and what it costs.
 
     python -m benchmarks.safety --data DIR [--limit 10] [--policy balanced]
+    python -m benchmarks.safety --parts detectors        (needs neither a model nor data)
 
 Answers are judged by the same model under a grammar (complied or not), so their figures are comparisons, not truths.
+The part `detectors` measures personal data on the set of `pii_kinds`, and CPU seconds on texts made here.
 `harmful_vs_bare` and `over_refusal` are of the first policy named.
 """
 
@@ -20,10 +22,13 @@ from langchain_core.language_models import BaseChatModel
 from pydantic import BaseModel
 
 from benchmarks.common import Row, argument_parser, print_environment, print_result, read_rows, run_all, share
+from benchmarks.pii_kinds import cases, measure_kinds
 from langchain_qwen import ChatQwen
 from langchain_qwen.safety import SafetyParser, is_refusal
+from langchain_qwen.safety.filtering import TextFilter
 from langchain_qwen.safety.judging import harm_odds
 from langchain_qwen.safety.personal_data import PERSONAL_DATA
+from langchain_qwen.safety.policy import SHIPPED, Action
 from langchain_qwen.safety.scanning import DetectorStream
 
 # The types that detectors claim, as the data set names them.
@@ -38,10 +43,60 @@ CLAIMED = {
 }
 
 
+FILLER = """
+The ferry leaves the harbor before sunrise, and whoever misses it waits until the afternoon. On the island there are two
+villages, a school with one room, and a lighthouse whose keeper also mends nets and clocks.
+
+- **Bread** is baked on Mondays; `make all` builds the rest.
+- See section 3.4: the tide turns at 6:20, the café opens at nine.
+
+Am Abend sitzen die Leute am Wasser und reden über das Wetter. Le matin, les enfants vont à l'école à pied.
+В деревне тихо, только ветер шумит в старых соснах. 村里很安静，只有风吹过松树的声音。
+
+    for boat in fleet[:3]:
+        print(boat.name, boat.length * 1.5)
+"""
+
+
 class Judgement(BaseModel):
     """Whether an answer does what was asked."""
 
     answer: Literal["complies", "refuses"]
+
+
+def measure_detectors() -> dict[str, Any]:
+    """Recall and precision by kind on our own set, CPU seconds for each megabyte by policy, and the delay."""
+    figures = measure_kinds()
+    print(f"{'kind':20} recall precision  recall of those set aside")
+    for name, of in figures.items():
+        print(f"{name:20} {of.recall:6.2f} {of.precision:9.2f} {of.aside:8.2f}")
+    text, dense = long_text(1_000_000), long_text(1_000_000, between="\n")
+    return {
+        "pii_recall": {name: of.recall for name, of in figures.items()},
+        "pii_precision": {name: of.precision for name, of in figures.items()},
+        "pii_lowest": min(min(of.recall, of.precision) for of in figures.values()),
+        "pii_recall_aside": round(statistics.mean(of.aside for of in figures.values()), 4),
+        "pii_recall_tuned": round(statistics.mean(of.tuned for of in figures.values()), 4),
+        "cpu_s_per_mb": {name: cpu_seconds(SafetyParser(name), text) for name in SHIPPED},
+        "cpu_s_per_mb_dense": {name: cpu_seconds(SafetyParser(name), dense) for name in SHIPPED},
+        **measure_delay(text[:20_000]),
+    }
+
+
+def long_text(size: int, between: str = FILLER) -> str:
+    """As many bytes of the set's texts, each with ordinary text in several languages behind it, or each on a line."""
+    sentences = between.join(case.text for case in cases())
+    return (sentences * (size // len(sentences.encode()) + 1)).encode()[:size].decode(errors="ignore")
+
+
+def cpu_seconds(parser: SafetyParser, text: str) -> float:
+    """CPU seconds for each megabyte, on the side of a policy with more rules."""
+    rules = max(parser.output_rules, parser.input_rules, key=len)
+    rules = [(rule.model_copy(update={"action": Action.REDACT}), detectors) for rule, detectors in rules]
+    TextFilter(rules).feed(text[:20_000], final=True)  # compiles the patterns
+    started = time.process_time()
+    TextFilter(rules).feed(text, final=True)
+    return round((time.process_time() - started) / (len(text.encode()) / 1e6), 3)
 
 
 def measure_pii(rows: list[Row]) -> dict[str, Any]:
@@ -151,8 +206,12 @@ def main() -> None:
     options.add_argument("--max-tokens", type=int, default=96, help="length of the answers")
     options.add_argument("--rows", type=Path, help="write every answer to this file")
     options.add_argument("--calibrate", action="store_true", help="measure the judge's threshold on our own requests")
+    options.add_argument("--parts", choices=["all", "detectors"], default="all", help="detectors needs no model")
     args = options.parse_args()
     print_environment()
+    if args.parts == "detectors":
+        print_result({"benchmark": "safety", **measure_detectors()})
+        return
     if args.calibrate:
         with ChatQwen(model=args.model, precision=args.precision, temperature=0) as model:
             print_result({"benchmark": "safety", "thresholds": calibrate(model, args.at_once), "model": args.model})

@@ -10,14 +10,13 @@ from importlib import resources
 import yaml
 
 from langchain_qwen.errors import PolicyError
-from langchain_qwen.safety.folding import fold_text
+from langchain_qwen.safety.letters import fold_text
 from langchain_qwen.safety.personal_data import PERSONAL_DATA
 from langchain_qwen.safety.policy import JudgeSpec, LexiconSpec, PatternSpec, Rule
 from langchain_qwen.safety.prefixes import WORD, words_pattern
 from langchain_qwen.safety.scanning import Detector, Find, Span
 
-SENTENCE = r"[^\n.!?。！？]{1,600}"
-_WHOLE_TEXT = r"(?:.|\n)+"
+SENTENCE = r"[^\n.!?]+"
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 LEAK_WORDS = 7
 """As many words in a row as the system prompt has them count as leaked."""
@@ -85,12 +84,13 @@ def build_detectors(
         return leak_detectors(system_prompt, canary)
     if custom and spec in custom:
         found = custom[spec]
-        return [found if isinstance(found, Detector) else Detector(spec, find=found)]
-    shipped = {detector.name: detector for detector in PERSONAL_DATA}
-    if spec not in shipped:
-        known = ", ".join(sorted([*shipped, "prompt_leak", *(custom or ())]))
+        # A function is asked about a line once.
+        return [found if isinstance(found, Detector) else Detector(spec, find=found, unmasked=False)]
+    shipped = [detector for detector in PERSONAL_DATA if detector.name == spec]
+    if not shipped:
+        known = ", ".join(sorted({*(detector.name for detector in PERSONAL_DATA), "prompt_leak", *(custom or ())}))
         raise PolicyError(f"rule {rule.id!r}: there is no detector {spec!r}; known are: {known}")
-    return [shipped[spec]]
+    return shipped
 
 
 def _words(lexicon: str | tuple[str, ...]) -> Iterable[str]:
@@ -108,8 +108,8 @@ def _judged(name: str, spec: JudgeSpec, judge: Judge | None) -> Detector:
     cheap = None if spec.unsure_at is None else lexicon_detectors(name, _words(spec.unsure_at))
 
     def find(candidate: str) -> list[Span]:
-        if cheap is not None and not any(d.compiled.matches.search(f"\n{candidate}\n") for d in cheap):
+        if cheap is not None and not any(d.compiled.matches.search(f"\n{candidate}\n".encode()) for d in cheap):
             return []
         return [(0, len(candidate))] if judge(candidate, categories) else []
 
-    return Detector(name, _WHOLE_TEXT if cheap is None else SENTENCE, find)
+    return Detector(name, SENTENCE, find, unmasked=False, whole=cheap is None)

@@ -1,155 +1,162 @@
-"""Detectors of personal data and secrets: liberal candidates, then checksums and number plans."""
+"""Detectors of personal data: liberal candidates, then number plans, checksums and lists of what they are not."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
+import socket
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-import phonenumbers
-from stdnum import iban, luhn
-from stdnum.cn import ric
-from stdnum.es import dni, nie
-from stdnum.fr import nir
-from stdnum.it import codicefiscale
-from stdnum.us import ssn
+from stdnum import iban
 
+from langchain_qwen.safety.addresses import EMAIL
+from langchain_qwen.safety.credentials import CREDENTIALS, without_punctuation
+from langchain_qwen.safety.national_ids import NATIONAL_IDS
+from langchain_qwen.safety.phone_plans import is_international, is_national
 from langchain_qwen.safety.prefixes import ASCII_WORD
 from langchain_qwen.safety.scanning import Detector, Span
 
-# National numbers carry no country; these are tried in turn.
-PHONE_REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "CH", "AT", "BE", "SE", "PL", "AU", "BR", "IN", "JP", "CN")
-_AT = r"(?:@| ?[\[({] ?at ?[\])}] ?)"
-_DOT = r"(?:\.| ?[\[({] ?dot ?[\])}] ?)"
-# Dates, IP addresses, and numbers written like those of social security.
-_NO_PHONE = re.compile(
-    r"(?:19|20)\d\d[-./ ]\d\d?[-./ ]\d\d?(?: .*)?|\d\d?[-./ ]\d\d?[-./ ](?:19|20)\d\d(?: .*)?"
-    r"|\d{1,3}(?:\.\d{1,3}){3}|\d{3}-\d\d-\d{4}"
+DIGITS = "0-9A-Za-z"
+_NUMBERED = re.compile(  # IP addresses, ISBNs and dates, which a phone number can follow
+    r"(?:\d{1,3}(?:\.\d{1,3}){3}|97[89](?:[- ]?\d){10}|(?:19|20)\d\d[-./ ]\d\d?[-./ ]\d\d?"
+    r"|\d\d?[-./ ]\d\d?[-./ ](?:19|20)\d\d)(?:[ T-]|\Z)",
+    re.IGNORECASE,
 )
-
-
-def _email(candidate: str) -> Iterator[Span]:
-    start = len(candidate) - len(candidate.lstrip(".-+%"))
-    if start == 0 or candidate[start] not in "@ [({":
-        last = re.split(r"[^\w-]+", candidate)[-1]
-        if len(last) > 1 and not last.isdigit():
-            yield start, len(candidate)
-
-
-@lru_cache(maxsize=1024)
-def _is_phone(number: str) -> bool:
-    digits = re.sub(r"\D", "", number)
-    if number.startswith("+"):  # the country is named, so its plan is known; "(0)" is not dialled from abroad
-        try:
-            return phonenumbers.is_possible_number(phonenumbers.parse(number.replace("(0)", "")))
-        except phonenumbers.NumberParseException:
-            return False
-    grouped = len(re.findall(r"\d+", number)) > 2
-    if _NO_PHONE.fullmatch(number) or not (8 if grouped else 9) <= len(digits) <= 11:
-        return False
-    return any(_is_national(number, region) for region in PHONE_REGIONS)
-
-
-def _is_national(number: str, region: str) -> bool:
-    try:
-        return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
-    except phonenumbers.NumberParseException:
-        return False
-
-
-def _phone(candidate: str) -> Iterator[Span]:
-    if not _NO_PHONE.fullmatch(candidate):
-        yield from _groups(candidate, _is_phone, low=8, high=15)
+# Numbers written like those of social security, decimals, thousands, postal codes, ranges, and what counters end at.
+_NO_PHONE = re.compile(
+    r"\d{3}-\d\d-\d{4}|(?:[1-9]\d*|0)\.\d+|\d+_\d+|\d{1,3}(?:_\d{3})+|[1-9](?: \d{3})+"
+    r"|\d{5}-\d{4,5}|0?123456789\d?|2147483647"
+)
+_DECIMAL = re.compile(r"(?:^|\s)\d+\.\d+\s|\s\d+\.\d+$")
+# Numbers with nothing but blanks between them, none of them like an area code: a phone number cannot be told apart.
+_TABLE = re.compile(r"(?:[1-9]\d*|0)(?: +(?:[1-9]\d*|0))+")
+_MOST_DIGITS = 20
+_GROUP = re.compile(r"[(+]*[0-9]+")
+# Lengths of a card's number by how it begins (ISO/IEC 7812 ranges as the networks publish them).
+_CARDS = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"
+    r"|(?:64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d)|220[0-4]|60\d\d|508\d)\d{12,15}"
+    r"|(?:30[0-59]\d|3[689]\d\d)\d{10,15}|2131\d{11}|(?:50(?:18|20|38)|5[6-8]\d\d|63\d\d|67\d\d)\d{8,15}"
+)
+_DOUBLED = str.maketrans("0123456789", "0246813579")
+_CARD_LAYOUTS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (8, 8)}
 
 
 def _groups(candidate: str, accept: Callable[[str], bool], *, low: int, high: int) -> Iterator[Span]:
     """The longest accepted runs of whole groups of digits, from left to right."""
-    groups = [match.span() for match in re.finditer(r"[(+]*\w+", candidate)]
+    groups = [match.span() for match in _GROUP.finditer(candidate)]
+    sizes = [sum(map(str.isdigit, candidate[start:end])) for start, end in groups]
     first = 0
     while first < len(groups):
-        for last in range(len(groups) - 1, first - 1, -1):
+        last, total = first, sizes[first]
+        while last + 1 < len(groups) and total + sizes[last + 1] <= high:
+            last += 1
+            total += sizes[last]
+        while last >= first and low <= total:
             start, end = groups[first][0], groups[last][1]
-            if low <= sum(c.isalnum() for c in candidate[start:end]) <= high and accept(candidate[start:end]):
+            if total <= high and accept(candidate[start:end]):
                 yield start, end
                 first = last
                 break
+            total -= sizes[last]
+            last -= 1
         first += 1
 
 
+def _is_counting(digits: str, sizes: list[int]) -> bool:
+    """Whether groups of digits are rather the steps of a list or a scale."""
+    alone = sizes.count(1)
+    return digits in "01234567890123456789" if alone == len(sizes) else alone > 2
+
+
+@lru_cache(maxsize=4096)
+def _is_phone(number: str) -> bool:
+    if number.startswith("+"):  # the country is named, so its plan is known; "(0)" is not dialled from abroad
+        return "+" not in number[1:] and is_international(re.sub(r"\D", "", number.replace("(0)", "")))
+    if "\n" in number or "+" in number:
+        return False
+    digits, sizes = re.sub(r"\D", "", number), [len(group) for group in re.findall(r"\d+", number)]
+    if _is_counting(digits, sizes) or _DECIMAL.search(number):
+        return False
+    if number.startswith("00"):
+        return is_international(digits[2:], exact=True)
+    least, most = 8 if len(sizes) > 2 else 9, 12 if digits[0] == "0" else 11
+    return least <= len(digits) <= most and not _NO_PHONE.fullmatch(number) and is_national(digits)
+
+
+@lru_cache(maxsize=64)
+def _phone(candidate: str) -> list[Span]:
+    start = 0
+    while other := _NUMBERED.match(candidate, start):
+        start = other.end()
+    rest = candidate[start:]
+    if _TABLE.fullmatch(rest) and sum(map(str.isdigit, rest)) > _MOST_DIGITS:
+        return []
+    return [(start + a, start + b) for a, b in _groups(rest, _is_phone, low=8, high=17)]
+
+
+def _has_luhn(digits: str) -> bool:
+    """ISO/IEC 7812's check digit."""
+    return sum(map(int, digits[-1::-2] + digits[-2::-2].translate(_DOUBLED))) % 10 == 0
+
+
 def _is_card(number: str) -> bool:
+    if number[0] not in "23456" or _DECIMAL.fullmatch(f"{number} "):
+        return False
     digits = re.sub(r"\D", "", number)
-    return digits[0] in "23456" and bool(luhn.is_valid(digits))
+    if not _CARDS.fullmatch(digits) or not _has_luhn(digits):
+        return False
+    if re.search(r"[^0-9 .-]", number):  # separators that tables have too: only in the layout of a card
+        sizes = tuple(map(len, re.findall(r"\d+", number)))
+        return sizes in _CARD_LAYOUTS or set(sizes) == {1}
+    return True
 
 
-def _card(candidate: str) -> Iterator[Span]:
-    yield from _groups(candidate, _is_card, low=12, high=19)
+@lru_cache(maxsize=64)
+def _card(candidate: str) -> list[Span]:
+    return list(_groups(candidate, _is_card, low=12, high=19))
 
 
-def _iban(candidate: str) -> Iterator[Span]:
+@lru_cache(maxsize=64)
+def _iban(candidate: str) -> list[Span]:
     for end in range(len(candidate), 14, -1):
-        if (
-            candidate[end - 1].isalnum()
-            and candidate[end : end + 1] in ("", " ", "-")
-            and iban.is_valid(candidate[:end])
-        ):
-            yield 0, end
-            return
-
-
-def _national_id(candidate: str) -> Iterator[Span]:
-    checks = (ssn, codicefiscale, dni, nie, ric, nir)
-    if re.fullmatch(r"[\d.]{11}-\d\d", candidate) or any(check.is_valid(candidate) for check in checks):
-        yield 0, len(candidate)
+        if candidate[end - 1].isalnum() and not candidate[end : end + 1].isalnum():
+            compact = re.sub(r"[^0-9A-Za-z]", "", candidate[:end])
+            value = int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4]))
+            if value % 97 == 1 and iban.is_valid(compact):
+                return [(0, end)]
+    return []
 
 
 def _ip(candidate: str) -> Iterator[Span]:
     try:
-        ipaddress.ip_address(candidate)
-    except ValueError:
+        socket.inet_pton(socket.AF_INET6 if ":" in candidate else socket.AF_INET, candidate)
+    except OSError:
         return
     if len(candidate) > 4:
         yield 0, len(candidate)
 
 
 def _url(candidate: str) -> Iterator[Span]:
-    end = len(candidate.rstrip(".,;:!?)'*_"))
+    end = without_punctuation(candidate)
     if "." in candidate[:end]:
         yield 0, end
 
 
 PERSONAL_DATA = (
+    EMAIL,
     Detector(
-        "email",
-        rf"[a-z0-9_.+%-]{{1,64}}{_AT}[\w-]{{1,63}}(?:{_DOT}[\w-]{{1,63}}){{1,6}}",
-        _email,
-        guard=ASCII_WORD + "@",
+        "phone",
+        r"[+(]{0,2}[0-9](?:[ ./()_+-]{0,3}[0-9])+|\+[0-9](?:[ ./()_\n-]{0,3}[0-9]){6,20}",
+        _phone,
+        guard=DIGITS,
     ),
-    Detector("phone", r"[+(]{0,2}[0-9](?:[ ./()+-]{0,3}[0-9]){6,24}", _phone, guard=ASCII_WORD),
-    Detector("credit_card", r"[0-9](?:[ .-]{0,2}[0-9]){11,30}", _card, guard=ASCII_WORD),
-    Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,34}", _iban, guard=ASCII_WORD),
-    Detector(
-        "national_id",
-        r"[0-9]{3}[- ][0-9]{2}[- ][0-9]{4}|[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}|[XYZ]?[0-9]{7,8}-?[A-Z]"
-        r"|[A-Z]{6}[0-9]{2}[A-Z][0-9]{2}[A-Z][0-9]{3}[A-Z]|[0-9]{17}[0-9X]|[0-9]{13} ?[0-9]{2}",
-        _national_id,
-        guard=ASCII_WORD,
-    ),
+    Detector("credit_card", r"[0-9](?:[ ._/|,\n\t-]{0,3}[0-9])+", _card, guard=DIGITS),
+    Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ ._/-]?[A-Z0-9]){11,34}", _iban, guard=DIGITS),
+    *NATIONAL_IDS,
     Detector(
         "ip_address", r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}", _ip, guard=ASCII_WORD
     ),
-    Detector("url", r"(?:https?://|www\.)[^\s<>\"']{3,300}", _url, guard=ASCII_WORD),
-    Detector(
-        "url_credentials",
-        r"[a-z][a-z0-9+]{1,15}://[^\s/@:\"']{1,99}:[^\s/@\"']{1,99}@[^\s\"'<>]{1,200}",
-        guard=ASCII_WORD,
-    ),
-    Detector(
-        "secret",
-        r"AKIA[0-9A-Z]{16}|gh[pousr]_[A-Z0-9]{36,255}|github_pat_[A-Z0-9_]{22,255}|sk-[A-Z0-9_-]{20,200}|xox[abprs]-[A-Z0-9-]{10,200}"
-        r"|AIza[0-9A-Z_-]{35}|eyJ[A-Z0-9_-]{8,}\.eyJ[A-Z0-9_-]{8,}\.[A-Z0-9_-]{8,}"
-        r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[A-Z0-9+/=\s]+-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
-        r"|(?:api[_-]?key|secret|password|passwd|access[_-]?token) ?[:=] ?[\"']?[^\s\"',;]{8,200}",
-        guard=ASCII_WORD,
-    ),
+    Detector("url", r"(?:https?://|www\.)[^\s<>\"']+", _url, guard=ASCII_WORD, tail=r"[^\s<>\"']+"),
+    *CREDENTIALS,
 )

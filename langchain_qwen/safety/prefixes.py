@@ -9,6 +9,7 @@ that text[i:] is a prefix of a word of P. Prefixes of a regular language are a r
     prefix(A{m,n}) = A{0,n-1} prefix(A)        (A* prefix(A) without an upper bound)
 
 so one search for `prefix(P)\z` answers the question exactly, and RE2 does it in linear time, whoever wrote P.
+Both read UTF-8, since RE2 would otherwise encode a text anew for every search.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 import re2
 
 from langchain_qwen.errors import InvalidParameterError
+from langchain_qwen.safety.letters import fold
 
 # Python's own parser of patterns: sre_parse in 3.10, a part of re since.
 _HOME = "re._" if sys.version_info >= (3, 11) else "sre_"
@@ -47,19 +49,23 @@ _MEMORY = 64 << 20
 
 
 class CompiledPattern(NamedTuple):
-    """Searches for whole matches and for unfinished ones; both want one character before the match."""
+    """Searches of UTF-8 for whole matches and for unfinished ones.
+
+    Both want one character before the match, and `matches` one behind it; these belong to the span that RE2 gives.
+    """
 
     matches: Any
     unfinished: Any
 
 
 @lru_cache(maxsize=256)
-def compile_pattern(pattern: str, guard: str = "") -> CompiledPattern:
+def compile_pattern(pattern: str, guard: str = "", before: str | None = None) -> CompiledPattern:
     r"""Compile a pattern for whole-text and streaming search.
 
     Args:
         pattern: Python syntax, without lookaround, backreferences and anchors. Letters match in either case.
         guard: A set of characters, as inside [...], that may stand neither before nor after a match.
+        before: Such a set for the place before a match, where it differs.
 
     Raises:
         InvalidParameterError: For what RE2 cannot match in linear time, and for patterns that match nothing at all.
@@ -69,7 +75,7 @@ def compile_pattern(pattern: str, guard: str = "") -> CompiledPattern:
     except re.error as error:
         raise InvalidParameterError(f"the pattern {pattern!r} is no regular expression: {error}") from error
     whole, prefix = _sequence(list(tree), pattern)
-    around = f"[^{guard}]" if guard else "(?s:.)"
+    left, right = _outside(guard if before is None else before), _outside(guard)
     options = re2.Options()
     options.longest_match = True
     options.case_sensitive = False
@@ -77,7 +83,7 @@ def compile_pattern(pattern: str, guard: str = "") -> CompiledPattern:
     options.log_errors = False
     try:
         compiled = CompiledPattern(
-            re2.compile(f"{around}({whole}){around}", options), re2.compile(f"{around}({prefix})\\z", options)
+            re2.compile(f"{left}(?:{whole}){right}", options), re2.compile(f"{left}(?:{prefix})\\z", options)
         )
         empty = re2.compile(whole, options).fullmatch("")
     except re2.error as error:
@@ -98,6 +104,10 @@ def words_pattern(words: Iterable[str]) -> str:
     return "|".join(alternatives)
 
 
+def _outside(guard: str) -> str:
+    return f"[^{guard}]" if guard else "(?s:.)"
+
+
 def _sequence(nodes: list[Any], pattern: str) -> tuple[str, str]:
     whole, prefix = "", ""
     for node in reversed(nodes):
@@ -111,7 +121,9 @@ def _node(node: Any, pattern: str) -> tuple[str, str]:
     """RE2's notation of one node, and of its prefixes."""
     op, value = node
     if op is codes.LITERAL:
-        return _one(_literal(value))
+        # Texts are folded, so "é" of a pattern has to be looked for as "e".
+        letters = [(codes.LITERAL, ord(letter)) for letter in fold(chr(value))]
+        return _sequence(letters, pattern) if len(letters) > 1 else _one(_literal(value))
     if op is codes.NOT_LITERAL:
         return _one(f"[^{_literal(value)}]")
     if op is codes.ANY:
@@ -141,7 +153,8 @@ def _one(character: str) -> tuple[str, str]:
 
 
 def _literal(code: int) -> str:
-    return f"\\x{{{code:x}}}"
+    folded = fold(chr(code))
+    return f"\\x{{{ord(folded) if len(folded) == 1 else code:x}}}"
 
 
 def _set(items: list[Any]) -> str:
@@ -151,7 +164,7 @@ def _set(items: list[Any]) -> str:
         if op is codes.LITERAL:
             parts.append(_literal(value))
         elif op is codes.RANGE:
-            parts.append(f"{_literal(value[0])}-{_literal(value[1])}")
+            parts.append(f"\\x{{{value[0]:x}}}-\\x{{{value[1]:x}}}")
         elif value in _CATEGORIES:
             parts.append(_CATEGORIES[value])
         elif len(items) == 1:

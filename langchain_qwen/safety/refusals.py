@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from langchain_qwen.safety.folding import fold_text
+from langchain_qwen.safety.letters import fold_text
 
 _OPENING = 240
 _LATIN = (

@@ -1,0 +1,101 @@
+"""Kinds of personal data and secrets, one by one and on the set of the benchmark."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.pii_kinds import EACH, KINDS, cases, measure_kinds
+from langchain_qwen.safety.parser import SafetyParser
+from langchain_qwen.safety.policy import Policy
+
+
+def scan(detector, text):
+    rule = {"id": "r", "category": "pii", "detector": detector, "action": "redact"}
+    return SafetyParser(Policy.parse({"name": "t", "version": "1", "refusal": {"en": "No."}, "rules": [rule]})).scan(
+        text
+    )[0]
+
+
+FOUND = [
+    ("national_id", "846-15-5715"),
+    ("national_id", "AB 12 34 56 C"),
+    ("national_id", "AB123456C"),
+    ("national_id", "2341 2341 2346"),
+    ("national_id", "756.9217.0769.85"),
+    ("phone", "0049 30 901820"),
+    ("phone", "0044 20 7946 0958"),
+    ("phone", "+49 30\n901820 12"),
+    ("phone", "0151 2345 6789"),
+    ("secret", "Bearer abcDEF1234567890abcdef"),
+    ("secret", "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH"),
+    ("secret", "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX"),
+    ("secret", "password=hunter2go"),
+    ("secret", "password is hunter2"),
+    ("secret", 'password is "correct horse"'.replace(" horse", "")),
+    ("secret", "glpat-abcdefghij0123456789"),
+    ("secret", "sk-ant-api03-" + "aB3_" * 23),
+    ("secret", "npm_" + "aB3d" * 9),
+    ("secret", "AccountKey=" + "aB3d" * 21 + "ab=="),
+    ("email", '"kim lee"@example.com'),
+    ("email", "почта@пример.рф"),
+    ("email", "jörg.müller@straße.de"),
+    ("email", "用户@例子.公司"),
+    ("url_credentials", "redis://:s3cret@cache.io/0"),
+]
+LEFT = [
+    ("national_id", "846155715 and 000-12-3456, 666-12-3456, 846-00-5715, 846-15-0000"),
+    ("national_id", "BG123456A, QQ123456C, AB123456E, ab123456c"),
+    ("national_id", "2341 2341 2347 and 234123412346"),
+    ("national_id", "123.456.789-00"),
+    ("phone", "address 179.177.214.91, zip 02110-1301, 1_000_000_000, 2406.04334"),
+    ("credit_card", "6069.397933300514 and 1234 5678 9012 3452"),
+    ("secret", "sk-learn-contrib, hf_hub, ghp_ and AKIA"),
+    ("secret", "asiaabcdefghijklmnop"),
+    ("email", "a @ b.T, look at example dot com, me @ home. Then"),
+]
+
+
+@pytest.mark.parametrize(("detector", "text"), FOUND)
+def test_people_expect_this_to_be_found(detector, text):
+    assert scan(detector, f"it: {text}, ok").startswith("it: [R]")
+    assert scan(detector, f"it: {text}, ok").endswith(", ok")
+
+
+@pytest.mark.parametrize(("detector", "text"), LEFT)
+def test_this_only_looks_like_it(detector, text):
+    assert scan(detector, text) == text
+
+
+def test_nine_digits_are_a_social_security_number_only_behind_its_name():
+    assert scan("national_id", "My SSN is 846155715.") == "My SSN is [R]."
+    assert scan("national_id", "Order 846155715.") == "Order 846155715."
+
+
+def test_the_secret_key_beside_its_id_is_found():
+    secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    assert secret not in scan("secret", f"AKIAIOSFODNN7EXAMPLE {secret} ok")
+    assert secret not in scan("secret", f"aws_access_key_id=AKIAIOSFODNN7EXAMPLE\naws_secret_access_key={secret}\n")
+
+
+def test_passports_are_found_on_request_only():
+    assert scan("passport", "Passport no. C12345678, ok") == "Passport no. [R], ok"
+    assert "C12345678" in SafetyParser("strict").scan("Passport no. C12345678, ok")[0]
+
+
+def test_a_phone_number_behind_a_date_is_found():
+    assert scan("phone", "2024-05-17 650-253-0000") == "2024-05-17 [R]"
+
+
+def test_the_set_has_thirty_kinds_and_twenty_of_each_sort():
+    rows = list(cases())
+    assert len(KINDS) >= 30
+    for kind in KINDS:
+        mine = [row for row in rows if row.kind is kind]
+        assert [sum(row.span is None for row in mine), sum(row.span is not None for row in mine)] == [EACH, EACH]
+        assert len({row.text for row in mine}) == 2 * EACH
+    assert [row.text for row in cases()] == [row.text for row in rows]
+
+
+def test_precision_and_recall_of_each_kind():
+    low = {name: figures for name, figures in measure_kinds().items() if min(figures.precision, figures.recall) < 0.95}
+    assert not low
