@@ -333,6 +333,16 @@ class TestBadInput:
             unloaded.invoke("x", max_tokens=5000)
         assert (caught.value.reserved_tokens, caught.value.context_window) == (5000, 2048)
 
+    @pytest.mark.parametrize("unit", ["a\n", "word ", "中"])
+    def test_ten_megabytes_are_refused_before_they_are_tokenised(self, unloaded, unit):
+        unloaded.get_num_tokens_from_messages([HumanMessage("x")])
+        text = unit * (10_000_000 // len(unit))
+        started = time.process_time()
+        with pytest.raises(errors.ContextOverflowError, match=r"at least \d+ tokens") as caught:
+            unloaded.invoke(text)
+        assert time.process_time() - started < 1
+        assert caught.value.prompt_tokens > 100_000
+
     def test_tools(self, unloaded):
         with pytest.raises(errors.InvalidParameterError, match="neither"):
             unloaded.bind_tools([add], tool_choice="subtract")
