@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from langchain_qwen.checkpoints import safetensors_file
+from langchain_qwen.checkpoints import identity, safetensors_file
+from langchain_qwen.checkpoints.private_files import open_regular
 from langchain_qwen.errors import (
     CheckpointError,
     IncompleteCheckpointError,
@@ -67,7 +67,7 @@ class Checkpoint:
     @cached_property
     def weight_files(self) -> tuple[Path, ...]:
         """The safetensors files, in the order of their names."""
-        return _weight_files(self.path)
+        return weight_files(self.path)
 
     @cached_property
     def parameters(self) -> int:
@@ -81,17 +81,8 @@ class Checkpoint:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the exact weights, for the keys of caches.
-
-        It goes by place, names, sizes and times of the files, so it costs no reading of weights; a copy elsewhere is
-        another checkpoint.
-        """
-        digest = hashlib.sha256(str(self.path.resolve()).encode())
-        digest.update(json.dumps(self.config, sort_keys=True).encode())
-        for file in self.weight_files:
-            status = file.stat()
-            digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-        return digest.hexdigest()[:16]
+        """Names the weights, for the keys of caches; see `identity.fingerprint`. Read once."""
+        return identity.fingerprint(self.config, self.weight_files)
 
 
 def open_folder(path: str | Path, name: str | None = None, *, revision: str | None = None) -> Checkpoint:
@@ -152,11 +143,11 @@ def _check_weights(path: Path, name: str, config: Mapping[str, Any]) -> None:
     pickles = sorted({file.name for pattern in PICKLES for file in path.glob(pattern)})
     if pickles and not any(path.glob("*.safetensors")) and not (path / INDEX_FILE).exists():
         raise refuse_pickles(name, pickles)
-    files = _weight_files(path)
+    files = weight_files(path)
     missing = [file.name for file in files if not file.exists()]
     if missing:
         raise IncompleteCheckpointError(f"{path} lacks weights: {', '.join(missing)}")
-    names = frozenset[str]().union(*(safetensors_file.inspect(file).names for file in files))
+    names = frozenset[str]().union(*(safetensors_file.inspect(file).tensors for file in files))
     if "quantization_config" not in config:  # quantisation methods have their own names for what a matrix consists of
         absent = [tensor for tensor in tensor_names(config) if tensor not in names]
         if absent:
@@ -176,22 +167,29 @@ def tensor_names(config: Mapping[str, Any]) -> Iterator[str]:
         yield "lm_head.weight"
 
 
-def _weight_files(path: Path) -> tuple[Path, ...]:
-    """What transformers would load: one file, or those that the index names."""
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """What transformers would load of a folder: one file, or those that the index names, in the order of their names.
+
+    Raises:
+        IncompleteCheckpointError: The index is damaged, or names files that are not in the folder.
+    """
     index = path / INDEX_FILE
     if (path / SINGLE_FILE).exists() or not index.exists():
         return (path / SINGLE_FILE,)
     shards = _read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise IncompleteCheckpointError(f"{index} names no weight files")
+    for shard in shards.values():
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise IncompleteCheckpointError(f"{index} names {shard!r}, which is no safetensors file of its folder")
     return tuple(path / shard for shard in sorted(set(shards.values())))
 
 
 def _check_tokenizer(path: Path) -> None:
-    if not (path / "tokenizer.json").exists():
+    if not (path / "tokenizer.json").is_file():
         raise IncompleteCheckpointError(f"{path} lacks tokenizer.json")
     config = path / "tokenizer_config.json"
-    has_template = (path / "chat_template.jinja").exists()
+    has_template = (path / "chat_template.jinja").is_file()
     if not has_template and not (config.exists() and _read_json(config).get("chat_template")):
         raise IncompleteCheckpointError(
             f"{path} lacks a chat template (chat_template.jinja, or an entry in tokenizer_config.json)"
@@ -200,10 +198,11 @@ def _check_tokenizer(path: Path) -> None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        with open_regular(file) as stream:
+            value = json.loads(stream.read())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise IncompleteCheckpointError(f"{file.parent} lacks {file.name}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IncompleteCheckpointError(f"{file} is damaged: {error}") from error
     if not isinstance(value, dict):
         raise IncompleteCheckpointError(f"{file} is damaged: it holds no JSON object")
