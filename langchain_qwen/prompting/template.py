@@ -16,11 +16,13 @@ from jinja2.nodes import Node
 from jinja2.parser import Parser
 
 from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError, InvalidMessagesError
-from langchain_qwen.prompting.bounded_jinja import UNITS, BoundedEnvironment, Budget, TemplateWorkError, spend, within
+from langchain_qwen.prompting.bounded_jinja import BoundedEnvironment
+from langchain_qwen.prompting.template_work import UNITS, Budget, TemplateWorkError, spend, within
 
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
+WIDEST_INDENT = 32
 LONGEST_SOURCE = 65_536  # characters; published templates have up to 20,000
 _ADVICE = "Download the checkpoint again, or use another one"
 
@@ -81,10 +83,12 @@ class ChatTemplate:
                 ),
             )
         except TemplateWorkError as error:
-            raise CheckpointError(f"the checkpoint's chat template does not come to an end: {error}. {_ADVICE}") from error
+            raise CheckpointError(
+                f"the checkpoint's chat template does not come to an end: {error}. {_ADVICE}"
+            ) from error
         except TemplateError as error:
             raise InvalidMessagesError(f"the checkpoint's chat template refuses the messages: {error}") from error
-        except Exception as error:  # noqa: BLE001  it is a program of whoever made the checkpoint
+        except Exception as error:
             raise CheckpointError(
                 f"the checkpoint's chat template fails: {type(error).__name__}: {error}. {_ADVICE}"
             ) from error
@@ -144,6 +148,8 @@ def _to_json(
     """Unlike Jinja's own filter, it escapes nothing for HTML."""
     if not (ensure_ascii or indent is not None or separators or sort_keys):
         return _ENCODER.encode(value)
+    if indent is not None and indent > WIDEST_INDENT:
+        raise TemplateWorkError(f"JSON may be indented by {WIDEST_INDENT}")
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError, InvalidMessagesError
 from langchain_qwen.prompting.template import ChatTemplate
@@ -22,6 +23,7 @@ LOOP = "{% for a in range(99999) %}"
 DOUBLE = "{% set ns = namespace(x='aaaaaaaa', l=[1, 2], n=99, d={}) %}{% for i in range(60) %}"
 SECONDS, MEMORY = 6, 3 << 30  # of CPU; what each needs here is about 1 s and 200 MB
 
+# ruff: noqa: E501, RUF005
 BOMBS = {
     "nested loops": LOOP * 3 + "{% endfor %}" * 3,
     "nested loops with output": LOOP * 3 + "x" * 100 + "{% endfor %}" * 3,
@@ -64,7 +66,7 @@ BOMBS = {
     "a long product the other way": "{% set n = 999999999 %}{{ n * 'aaaa' }}",
     "a list times a number": "{% set n = 9999999999 %}{% set x = [0] * n %}",
     "a tuple times a number": "{% set n = 9999999999 %}{% set x = (0, 1) * n %}",
-    "a power": "{{ 10 ** 10 ** 10 }}",
+    "a power": "{{ 10 ** (10 ** 10) }}",
     "powers of a number": DOUBLE + "{% set ns.n = ns.n * ns.n %}{% endfor %}{{ ns.n }}",
     "a number from digits": "{% set x = ('f' * 9000000) | int(base=16) %}",
     "a wide format": "{{ '%1000000000d' % 1 }}",
@@ -113,27 +115,14 @@ BOMBS = {
 }  # fmt: skip
 
 
-def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_CPU, (20 * SECONDS, 20 * SECONDS))
-
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=limit,
-        env=os.environ | {"MALLOC_ARENA_MAX": "1"},
-    )
-
-
 def test_no_template_takes_long_or_much_memory() -> None:
     """One process for all, since each start costs a second; it prints what came of each bomb as it goes."""
     code = """
     import json, sys, time
     from langchain_qwen.errors import QwenError
+    from langchain_qwen.prompting import template
     from langchain_qwen.prompting.template import ChatTemplate
+    template.UNITS //= 10  # all of them would take a minute
     messages = json.loads(sys.argv[1])
     for name, source in json.load(sys.stdin).items():
         print("begin", name, flush=True)
@@ -160,7 +149,99 @@ def test_no_template_takes_long_or_much_memory() -> None:
     results = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("end ")]
     assert len(results) == len(BOMBS), done.stdout[-300:] + done.stderr[-2000:]
     for name, seconds, result in results:
-        assert seconds < SECONDS, (name, seconds, result)
-        assert "chat template" in result or "characters" in result, (name, result)
+        assert seconds < SECONDS / 4, (name, seconds, result)
+        assert "chat template" in result, (name, result)
         assert "MemoryError" not in result, (name, result)
-    print(*results, sep="\n")
+
+
+def render(source: str, messages: list[dict[str, object]] = MESSAGES) -> str:
+    return ChatTemplate(source, (("eos_token", "</s>"),)).render(messages, [])
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{% for %}", "{{ 1 | no_such_filter }}", "{% break %}", "{{ ('a' }}", "{{ x is no_such_test }}", "{" * 99]
+    + ["{% if true %}" * 30, "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "x" * 70_000, "{{ 'a' | urlize }}"],
+)
+def test_what_is_no_template_is_a_damaged_checkpoint(source: str) -> None:
+    with pytest.raises(IncompleteCheckpointError, match="chat template"):
+        render(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ 1 + 'a' }}", "{{ 1 / 0 }}", "{% include 'x' %}", "{{ range(10**9) }}", "{{ messages | sort }}", "{{ 'a'() }}"]
+    + ["{{ none.upper() if false else messages['a' : 2] }}", "{{ '%d' % 'a' }}", "{{ 'é'.encode('ascii') }}"],
+)
+def test_what_fails_is_a_typed_error(source: str) -> None:
+    with pytest.raises((CheckpointError, InvalidMessagesError), match="chat template"):
+        render(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ nothing.at_all }}", "{{ nothing() }}", "{{ raise_exception('no') }}", "{{ ''.__class__.__mro__[1].x }}"]
+    + ["{{ messages.append(1) }}", "{{ messages[0].update(a=1) }}", "{{ raise_exception.__globals__['os'].x }}"]
+    + ["{{ '{0.__class__.__mro__[1].x}'.format(1) }}"],
+)
+def test_what_is_forbidden_or_undefined_refuses_the_messages(source: str) -> None:
+    with pytest.raises(InvalidMessagesError, match="refuses the messages"):
+        render(source)
+
+
+def test_what_templates_use_still_works() -> None:
+    source = (
+        "{% set ns = namespace(n=0) %}{% macro say(x, y='!') %}{{ x | trim }}{{ y }}{% endmacro %}"
+        "{% for m in messages[1:] if m.role != 'tool' %}{{ loop.index }}/{{ loop.length }}:{{ say(' hi ') }}"
+        "{% set ns.n = ns.n + 2 ** 3 %}{% endfor %}|{{ ns.n }}|{{ {'a': [1, 'é<']} | tojson }}"
+        "|{{ {'a': 1} | tojson(indent=1) }}|{{ messages | map(attribute='role') | join(', ') }}"
+        "|{{ 'a-b'.split('-')[-1] ~ 1 ~ true }}|{{ '%s %5.1f' % ('x', 2) }}|{{ '{:>4}'.format('y') }}"
+        "|{% for k, v in {'p': 1, 'q': 2}.items() %}{{ k }}{{ v }}{% endfor %}|{{ 'x' * 3 }}|{{ eos_token }}"
+        "|{% for k, v in messages[0] | dictsort %}{{ k }}={{ v }};{% endfor %}|{{ messages[0].nothing is defined }}"
+        "|{{ 'user' in messages | map(attribute='role') | list }}|{{ strftime_now('%%') }}"
+        "|{% for a in [[1, [2]], 3] recursive %}{% if a is sequence %}<{{ loop(a) }}>{% else %}{{ a }}{% endif %}"
+        "{% endfor %}"
+    )
+    assert render(source) == (
+        '1/1:hi!|8|{"a": [1, "é<"]}|{\n "a": 1\n}|user, assistant|b1True|x   2.0|   y|p1q2|xxx|</s>'
+        "|content=hello;role=user;|False|True|%|<1<2>>3"
+    )
+
+
+def test_a_long_conversation_has_a_budget_of_its_size() -> None:
+    messages: list[dict[str, object]] = [{"role": "user", "content": "x" * 1000}, MESSAGES[1]] * 50_000
+    start = time.process_time()
+    text = render(TEMPLATE.read_text(encoding="utf-8"), messages)
+    assert time.process_time() - start < 10  # 0.5 s where nothing else runs
+    assert text.count("<|im_start|>") == 100_002
+
+
+def test_long_tools_have_a_budget_of_their_size() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "d" * 20_000_000}}]
+    text = ChatTemplate(TEMPLATE.read_text(encoding="utf-8"), ()).render([dict(m) for m in MESSAGES], tools)
+    assert len(text) > 20_000_000
+
+
+def test_each_rendering_has_a_budget_of_its_own() -> None:
+    source = "{% for a in range(99999) %}{% endfor %}" * 5 + "x"
+    assert {render(source) for _ in range(10)} == {"x"}
+
+
+def test_counting_costs_next_to_nothing() -> None:
+    """Against the sandbox alone, whose way over an exception for each key is avoided here."""
+    plain = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    plain.filters["tojson"] = json.dumps
+    source = TEMPLATE.read_text(encoding="utf-8")
+    messages = [{"role": "user", "content": "hello there"}, {"role": "assistant", "content": "hi"}] * 2000
+
+    def cost(work: Callable[[], str]) -> float:
+        best = float("inf")
+        for _ in range(5):
+            start = time.process_time()
+            work()
+            best = min(best, time.process_time() - start)
+        return best
+
+    template = plain.from_string(source)
+    bare = cost(lambda: template.render(messages=messages, tools=None, add_generation_prompt=True))
+    assert cost(lambda: render(source, messages)) < 1.3 * bare  # 0.6 where nothing else runs
