@@ -14,6 +14,7 @@
     │   ├── UnsafeWeightsError        pickled weights, which could run code
     │   ├── UnsupportedModelError     not a Qwen2-family causal language model
     │   ├── ChecksumError             a download that is not the official file
+    │   ├── UnsafeCacheError          a cache folder that other users can write to
     │   └── PrecisionError            this precision cannot be had here
     ├── RequestError                  this call cannot be answered (also a ValueError)
     │   ├── InvalidMessagesError      empty or impossible conversations
@@ -121,6 +122,10 @@ class UnsupportedModelError(CheckpointError):
 
 class ChecksumError(CheckpointError):
     """A downloaded file is not the official one."""
+
+
+class UnsafeCacheError(CheckpointError):
+    """A cache folder that other users can write to: they could plant weights."""
 
 
 class PrecisionError(CheckpointError):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langchain_qwen.checkpoints import safetensors_file
+from langchain_qwen.checkpoints import identity, safetensors_file
 from langchain_qwen.checkpoints.limits import check_generation, check_numbers
 from langchain_qwen.checkpoints.rope import read_rope
 from langchain_qwen.errors import (
@@ -20,7 +18,7 @@ from langchain_qwen.errors import (
     UnsupportedModelError,
 )
 from langchain_qwen.forks import cached_property
-from langchain_qwen.json_files import read_object
+from langchain_qwen.regular_files import read_object
 
 MODEL_TYPE, ARCHITECTURE = "qwen2", "Qwen2ForCausalLM"
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
@@ -84,17 +82,8 @@ class Checkpoint:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the exact weights, for the keys of caches.
-
-        It goes by place, names, sizes and times of the files, so it costs no reading of weights; a copy elsewhere is
-        another checkpoint.
-        """
-        digest = hashlib.sha256(str(self.path.resolve()).encode())
-        digest.update(json.dumps(self.config, sort_keys=True).encode())
-        for file in self.weight_files:
-            status = file.stat()
-            digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-        return digest.hexdigest()[:16]
+        """Names the weights, for the keys of caches; see `identity.fingerprint`. Read once."""
+        return identity.fingerprint(self.config, self.weight_files)
 
 
 def open_folder(path: str | Path, name: str | None = None, *, revision: str | None = None) -> Checkpoint:
@@ -165,7 +154,7 @@ def _check_weights(path: Path, name: str, config: Mapping[str, Any]) -> None:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise IncompleteCheckpointError(f"{path} lacks weights: {', '.join(missing)}")
-    names = frozenset[str]().union(*(safetensors_file.inspect(file).names for file in files))
+    names = frozenset[str]().union(*(safetensors_file.inspect(file).tensors for file in files))
     if "quantization_config" not in config:  # quantisation methods have their own names for what a matrix consists of
         absent = [tensor for tensor in tensor_names(config) if tensor not in names]
         if absent:
@@ -186,10 +175,10 @@ def tensor_names(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def weight_files(path: Path) -> tuple[Path, ...]:
-    """What transformers would load of a folder: one file, or those that the index names.
+    """What transformers would load of a folder: one file, or those that the index names, in the order of their names.
 
     Raises:
-        IncompleteCheckpointError: The index is damaged, or names files outside of the folder.
+        IncompleteCheckpointError: The index is damaged, or names files that are not in the folder.
     """
     index = path / INDEX_FILE
     if (path / SINGLE_FILE).exists() or not index.exists():

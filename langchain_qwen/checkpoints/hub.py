@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 
 from langchain_qwen.checkpoints.folder import PICKLES, check_config, refuse_pickles
 from langchain_qwen.errors import CheckpointError, ModelNotFoundError
-from langchain_qwen.json_files import read_object
+from langchain_qwen.regular_files import read_object
 
 WANTED = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
 REACH_TIMEOUT_S = 5.0  # without a network, say so soon; huggingface_hub alone would wait and retry for minutes

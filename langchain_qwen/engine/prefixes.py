@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langchain_qwen._version import __version__
-from langchain_qwen.checkpoints.safetensors_file import MappedFile, write_bytes
+from langchain_qwen.checkpoints.private_files import forget_unused, private_folder
+from langchain_qwen.checkpoints.safetensors_file import checksum, read_copy, write_bytes
 from langchain_qwen.engine.blocks import BLOCK_SIZE, ROOT_HASH, BlockPool, chain_hash
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.protocol import Request
 from langchain_qwen.engine.runners.protocol import Runner
-from langchain_qwen.errors import IncompleteCheckpointError
+from langchain_qwen.errors import CheckpointError, UnsafeCacheError
 
 KEPT_BYTES = 1 << 30  # some forty beginnings of 1,000 tokens
 
@@ -50,7 +51,7 @@ def warm(engine: LocalEngine, tokens: Sequence[int], folder: Path, fingerprint: 
         return 0
     try:
         _write(file, contents)
-    except OSError as error:
+    except (OSError, UnsafeCacheError) as error:
         warnings.warn(f"{file} could not be kept ({error}); later processes compute it again", stacklevel=3)
     return len(tokens)
 
@@ -65,41 +66,40 @@ def _contents(pool: BlockPool, runner: Runner, tokens: list[int]) -> NDArray[np.
 
 def _restore(pool: BlockPool, runner: Runner, tokens: list[int], contents: NDArray[np.uint8]) -> bool:
     """Put kept contents into free blocks; False where there are too few, or they do not fit."""
-    held, hashes = pool.match([*tokens, 0])
     count = len(tokens) // BLOCK_SIZE
-    new = pool.allocate(count - len(held)) if contents.shape[2] == count else None
-    if new is not None:
+    kinds, layers, _, block_bytes = runner.read([0]).shape
+    if contents.shape != (kinds, layers, count, block_bytes):
+        return False
+    held, hashes = pool.match([*tokens, 0])
+    new = None
+    try:
+        new = pool.allocate(count - len(held))
         if new:
             runner.write(new, contents[:, :, len(held) :])
-        for index, block in enumerate(new, start=len(held)):
+        for index, block in enumerate(new or (), start=len(held)):
             parent = hashes[-1] if hashes else ROOT_HASH
             hashes.append(chain_hash(parent, tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]))
             pool.publish(block, hashes[-1])
-    pool.release([*held, *(new or ())])
+    finally:
+        pool.release([*held, *(new or ())])
     return new is not None
 
 
 def _read(file: Path) -> NDArray[np.uint8] | None:
-    """The kept contents; None where there are none, or the file is damaged and has to be written again."""
+    """The kept contents; None where there are none, or the file is not to be trusted and has to be written again.
+
+    They are copied: a file that was cut while it is mapped would end the process, and these are small.
+    """
     try:
-        contents = MappedFile(file)["keys_and_values"]
-        file.touch()  # the least recently used ones go first
-    except (OSError, IncompleteCheckpointError, KeyError):
+        private_folder(file.parent)
+        contents, metadata = read_copy(file, "keys_and_values")
+        is_whole = metadata["of"] == file.name and metadata["checksum"] == str(checksum(contents))
+    except (OSError, CheckpointError, KeyError):
         return None
-    return contents if contents.ndim == 4 and contents.dtype == np.uint8 else None
+    return contents if is_whole else None
 
 
 def _write(file: Path, contents: NDArray[np.uint8]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(file, {"keys_and_values": contents}, {})
-    _forget(file.parent)
-
-
-def _forget(folder: Path) -> None:
-    """Delete the files that have not been used for longest until the rest is within `KEPT_BYTES`."""
-    files = [(file, file.stat()) for file in folder.glob("*.safetensors")]
-    total = 0
-    for file, of in sorted(files, key=lambda item: item[1].st_mtime, reverse=True):
-        total += of.st_size
-        if total > KEPT_BYTES:
-            file.unlink(missing_ok=True)
+    private_folder(file.parent)
+    write_bytes(file, {"keys_and_values": contents}, {"of": file.name, "checksum": str(checksum(contents))})
+    forget_unused(file.parent, KEPT_BYTES)

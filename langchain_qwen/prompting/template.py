@@ -10,15 +10,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError
+from jinja2 import Template, TemplateError
 from jinja2.ext import Extension
 from jinja2.nodes import Node
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from langchain_qwen.errors import IncompleteCheckpointError, InvalidMessagesError
+from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError, InvalidMessagesError
+from langchain_qwen.prompting.bounded_jinja import BoundedEnvironment
+from langchain_qwen.prompting.template_work import UNITS, Budget, TemplateWorkError, spend, within
 
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+WIDEST_INDENT = 32
+LONGEST_SOURCE = 65_536  # characters; published templates have up to 20,000
+_ADVICE = "Download the checkpoint again, or use another one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +71,28 @@ class ChatTemplate:
         Raises:
             InvalidMessagesError: If the template refuses the conversation.
             IncompleteCheckpointError: If the template is no valid Jinja.
+            CheckpointError: If it fails, or takes more work than the conversation can be worth.
         """
+        template, cost = _compile(self.source)
+        variables = dict(self.special_tokens)
         try:
-            return _compile(self.source).render(
-                messages=roles,
-                tools=tools or None,
-                documents=None,
-                add_generation_prompt=True,
-                **dict(self.special_tokens),
+            text: str = within(
+                Budget(UNITS, (roles, tools), cost),
+                lambda: template.render(
+                    messages=roles, tools=tools or None, documents=None, add_generation_prompt=True, **variables
+                ),
             )
-        except TemplateSyntaxError as error:
-            raise IncompleteCheckpointError(
-                f"the checkpoint's chat template cannot be compiled ({error}); download the checkpoint again"
+        except TemplateWorkError as error:
+            raise CheckpointError(
+                f"the checkpoint's chat template does not come to an end: {error}. {_ADVICE}"
             ) from error
         except TemplateError as error:
             raise InvalidMessagesError(f"the checkpoint's chat template refuses the messages: {error}") from error
+        except Exception as error:
+            raise CheckpointError(
+                f"the checkpoint's chat template fails: {type(error).__name__}: {error}. {_ADVICE}"
+            ) from error
+        return text
 
 
 class _Generation(Extension):
@@ -94,15 +107,35 @@ class _Generation(Extension):
 
 
 @lru_cache(maxsize=8)
-def _compile(source: str) -> Template:
-    """The template in transformers' environment, rebuilt here since importing transformers takes a second."""
-    environment = ImmutableSandboxedEnvironment(
+def _compile(source: str) -> tuple[Template, int]:
+    """The template in transformers' environment, rebuilt here since importing transformers takes a second, and bounded.
+
+    Returns:
+        The template, and what one turn through it costs.
+    """
+    if len(source) > LONGEST_SOURCE:
+        raise IncompleteCheckpointError(
+            f"the checkpoint's chat template has {len(source):,} characters; the limit is {LONGEST_SOURCE:,}"
+        )
+    environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment.from_string(source)
+    environment.globals["strftime_now"] = _strftime_now
+    environment.pay_for_filters()
+    try:
+        template: Template = within(Budget(UNITS), lambda: environment.from_string(source))
+    except (TemplateError, TemplateWorkError, SyntaxError, RecursionError, MemoryError, ValueError) as error:
+        raise IncompleteCheckpointError(
+            f"the checkpoint's chat template cannot be compiled ({error}); download the checkpoint again"
+        ) from error
+    return template, len(source)
+
+
+def _strftime_now(form: str) -> str:
+    spend(64 * len(form))  # a width makes the C library's text up to 256 times as long
+    return datetime.now().strftime(form)
 
 
 def _to_json(
@@ -113,6 +146,10 @@ def _to_json(
     sort_keys: bool = False,
 ) -> str:
     """Unlike Jinja's own filter, it escapes nothing for HTML."""
+    if not (ensure_ascii or indent is not None or separators or sort_keys):
+        return _ENCODER.encode(value)
+    if indent is not None and indent > WIDEST_INDENT:
+        raise TemplateWorkError(f"JSON may be indented by {WIDEST_INDENT}")
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

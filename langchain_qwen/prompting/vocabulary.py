@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_qwen.errors import IncompleteCheckpointError, UnsupportedModelError
-from langchain_qwen.json_files import read_object
+from langchain_qwen.regular_files import read_object
 
 
 @dataclass(frozen=True, slots=True)

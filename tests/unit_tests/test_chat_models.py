@@ -7,6 +7,7 @@ import importlib
 import json
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema

@@ -262,6 +262,7 @@ class TestCache:
             del content[-1000:]
         else:
             content[:] = b"something else"
+        path.chmod(0o600)
         path.write_bytes(content)
         np.testing.assert_array_equal(load(tiny_checkpoint, "int4", tmp_path).head.data, expected)
         assert "cannot be used" in caplog.text

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from langchain_qwen.checkpoints.folder import weight_files
 from langchain_qwen.checkpoints.limits import head_dim
-from langchain_qwen.checkpoints.safetensors_file import MappedFile, as_float32, inspect
+from langchain_qwen.checkpoints.safetensors_file import TensorFile, as_float32
 from langchain_qwen.errors import IncompleteCheckpointError, UnsupportedModelError
 
 FLOATS = (np.uint16, np.float16, np.float32)  # bf16 comes as uint16
@@ -22,15 +22,16 @@ CHECKED_AT_ONCE = 1 << 24  # numbers
 class Source:
     """The tensors of a safetensors checkpoint, mapped, not read.
 
-    A file is mapped anew for each tensor: a mapping ends with the tensor, so that the pages of what has been packed do
-    not add up to the whole checkpoint.
+    Each tensor is mapped anew, from files whose headers are read once: a mapping ends with the tensor, so that the
+    pages of what has been packed do not add up to the whole checkpoint.
     """
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._files: dict[str, Path] = {}
+        self._files: dict[str, TensorFile] = {}
         for path in weight_files(folder):
-            self._files.update(dict.fromkeys(inspect(path).names, path))
+            file = TensorFile(path)
+            self._files.update(dict.fromkeys(file.header.tensors, file))
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
@@ -39,7 +40,7 @@ class Source:
         """A tensor as its file has it; bf16 as uint16."""
         if name not in self._files:
             raise IncompleteCheckpointError(f"{self._folder} lacks the tensor {name}; copy or download it again")
-        return MappedFile(self._files[name])[name]
+        return self._files[name][name]
 
     def floats(self, name: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
         """A tensor in floating point; bf16 as uint16.

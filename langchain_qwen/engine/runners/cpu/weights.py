@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,19 +21,21 @@ from rich.progress import Progress
 
 from langchain_qwen.checkpoints.folder import check_config
 from langchain_qwen.checkpoints.limits import head_dim
+from langchain_qwen.checkpoints.private_files import forget_unused, open_private, private_folder
 from langchain_qwen.checkpoints.quantisation import Quantisation
-from langchain_qwen.checkpoints.safetensors_file import MappedFile, write_bytes
+from langchain_qwen.checkpoints.safetensors_file import MappedFile, checksum, write_bytes
 from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8
 from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Form, Packed, check_shape, pack
 from langchain_qwen.engine.runners.cpu.prequantised import Prequantised
 from langchain_qwen.engine.runners.cpu.source import Matrix, Source, check_shapes, matrices
-from langchain_qwen.errors import IncompleteCheckpointError
+from langchain_qwen.errors import CheckpointError, UnsafeCacheError
 
 logger = logging.getLogger(__name__)
 
 FORMATS = {"bf16": BF16, "int8": INT8, "int4": INT4}
 # Raise it whenever the packed form or the way of rounding changes: older files are then made anew.
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
+KEPT_BYTES = 20 << 30  # of packed weights, such as those of a dozen models of 1.5 billion parameters
 EMBEDDING = "model.embed_tokens.weight"
 
 
@@ -167,12 +170,12 @@ def load_weights(
     if precision == "bf16":  # only interleaved, which is quicker than reading a second file
         return _assemble(source, config, _pack_all(source, maker, wanted, num_threads))
     cache = cache_folder / "packed" / f"{fingerprint}-{kind}-v{LAYOUT_VERSION}.safetensors"
-    packed = _read_cache(cache, forms)
+    packed = _read_cache(cache, forms, num_threads)
     if packed is None:
         packed = _pack_all(source, maker, wanted, num_threads)
-        if _write_cache(cache, packed):
+        if _write_cache(cache, packed, num_threads):
             packed = None  # never two copies in memory
-            packed = _read_cache(cache, forms) or _pack_all(source, maker, wanted, num_threads)
+            packed = _read_cache(cache, forms, num_threads) or _pack_all(source, maker, wanted, num_threads)
     orders = {matrix.name: maker.order(matrix) for matrix in wanted}
     return _assemble(source, config, {name: replace(p, order=orders[name]) for name, p in packed.items()})
 
@@ -190,19 +193,20 @@ def _pack_all(source: Source, maker: Maker, wanted: list[Matrix], num_threads: i
     return packed
 
 
-def _checksum(data: NDArray[np.uint8]) -> int:
-    """Sum of 64-bit words: as fast as memory, and no single damaged word goes unnoticed."""
-    return int(np.add.reduce(data[: len(data) // 8 * 8].view(np.uint64), dtype=np.uint64))
+def _checksums(parts: Mapping[str, NDArray[np.uint8]], num_threads: int) -> dict[str, int]:
+    with ThreadPoolExecutor(num_threads) as pool:
+        return dict(zip(parts, pool.map(checksum, parts.values()), strict=True))
 
 
-def _write_cache(path: Path, packed: Mapping[str, Packed]) -> bool:
-    """Write whole or not at all; a full or read-only disk costs the next start, not this one."""
-    checksums = {name: _checksum(p.data) for name, p in packed.items()}
+def _write_cache(path: Path, packed: Mapping[str, Packed], num_threads: int) -> bool:
+    """Write whole or not at all; a folder that cannot be used costs the next start, not this one."""
+    tensors = {name: p.data for name, p in packed.items()}
+    checksums = _checksums(tensors, num_threads)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {name: p.data for name, p in packed.items()}
-        write_bytes(path, tensors, {"checksums": json.dumps(checksums)})
-    except OSError as error:
+        private_folder(path.parent)
+        write_bytes(path, tensors, {"of": path.name, "checksums": json.dumps(checksums)})
+        forget_unused(path.parent, KEPT_BYTES, _is_obsolete)
+    except (OSError, UnsafeCacheError) as error:
         logger.warning(
             "the quantised weights could not be kept in %s (%s); the next start makes them anew", path, error
         )
@@ -210,23 +214,30 @@ def _write_cache(path: Path, packed: Mapping[str, Packed]) -> bool:
     return True
 
 
-def _read_cache(path: Path, forms: Mapping[str, Form]) -> dict[str, Packed] | None:
-    """The cached weights, mapped; None when there are none or they are damaged."""
+def _is_obsolete(name: str) -> bool:
+    version = re.search(r"-v(\d+)\.safetensors$", name)
+    return version is None or int(version[1]) < LAYOUT_VERSION
+
+
+def _read_cache(path: Path, forms: Mapping[str, Form], num_threads: int) -> dict[str, Packed] | None:
+    """The cached weights, mapped; None when there are none, they are damaged, or others could have written them."""
     if not path.exists():
         return None
     try:
-        packed = {}
-        file = MappedFile(path)
-        checksums = json.loads(file.metadata["checksums"])
-        for name, form in forms.items():
-            data = file[name]
-            if len(data) != form.nbytes or _checksum(data) != checksums[name]:
-                raise ValueError(f"{name} is damaged")
-            packed[name] = form.of(data)
-    except (OSError, IncompleteCheckpointError, ValueError, KeyError, TypeError) as error:
+        private_folder(path.parent)
+        file = MappedFile(path, open_private)
+        parts = {name: file[name] for name in forms}
+        wrong = [name for name, form in forms.items() if parts[name].shape != (form.nbytes,)]
+        if wrong or file.metadata["of"] != path.name:
+            raise ValueError(f"it holds other weights than {path.name}")
+        stated = json.loads(file.metadata["checksums"])
+        damaged = [name for name, found in _checksums(parts, num_threads).items() if found != stated[name]]
+        if damaged:
+            raise ValueError(f"damaged: {', '.join(damaged)}")
+    except (OSError, CheckpointError, ValueError, KeyError, TypeError, RecursionError) as error:
         logger.warning("the quantised weights in %s cannot be used (%s); making them anew", path, error)
         return None
-    return packed
+    return {name: form.of(parts[name]) for name, form in forms.items()}
 
 
 def _assemble(source: Source, config: Mapping[str, Any], packed: Mapping[str, Packed]) -> ModelWeights:

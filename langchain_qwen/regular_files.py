@@ -1,4 +1,4 @@
-"""JSON files that may be anything: read within bounds, or refused with one kind of error."""
+"""Files that may be anything: regular ones are opened, JSON is read within bounds, the rest is refused."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from langchain_qwen.errors import IncompleteCheckpointError
 
 # Beyond what any checkpoint has: an index of 80 layers takes 100 KB, a vocabulary with its merges 11 MB.
 MAX_BYTES = 64_000_000
 MAX_DEPTH = 32
+_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 def read_object(file: Path) -> dict[str, Any]:
@@ -36,16 +38,25 @@ def read_object(file: Path) -> dict[str, Any]:
     return value
 
 
+def open_regular(file: Path, *, follow: bool = True) -> BinaryIO:
+    """Open a file for reading, without waiting for a writer where it is a pipe.
+
+    Raises:
+        IncompleteCheckpointError: It is no regular file.
+        OSError: It cannot be opened, or is a link and `follow` is off.
+    """
+    stream = os.fdopen(os.open(file, _OPEN | (0 if follow else _NO_LINK)), "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise IncompleteCheckpointError(f"{file} is damaged: it is no regular file")
+    return stream
+
+
 def _read(file: Path) -> str:
-    # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
-    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no regular file")
-        with os.fdopen(descriptor, "rb", closefd=False) as stream:
-            content = stream.read(MAX_BYTES + 1)
-    finally:
-        os.close(descriptor)
+    with open_regular(file) as stream:
+        content = b""
+        while len(content) <= MAX_BYTES and (more := stream.read(MAX_BYTES)):
+            content += more
     if len(content) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES // 1_000_000} MB")
     return content.decode("utf-8")
