@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from langchain_qwen.errors import UnsafeCacheError
+from langchain_qwen.errors import IncompleteCheckpointError, UnsafeCacheError
 from langchain_qwen.regular_files import open_regular
 
 if sys.platform != "win32":

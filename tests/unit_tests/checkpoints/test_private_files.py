@@ -109,7 +109,7 @@ class TestReading:
     def test_a_pipe_or_device_is_refused_without_waiting(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         for path in (tmp_path / "pipe", Path("/dev/zero")):
-            with pytest.raises(IncompleteCheckpointError, match="not a regular file"):
+            with pytest.raises(IncompleteCheckpointError, match="no regular file"):
                 open_regular(path)
 
     def test_a_file_that_others_can_write_is_refused(self, tmp_path: Path) -> None:
