@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from langchain_qwen.checkpoints.safetensors_file import MappedFile, read_header
+from langchain_qwen.checkpoints.safetensors_file import MappedFile, inspect
 
 TYPES = {"uint16": "BF16", "float16": "F16", "float32": "F32", "int32": "I32", "uint8": "U8"}
 
@@ -32,7 +32,7 @@ def copy_with(
     if tensors:
         weights = folder / "model.safetensors"
         mapped = MappedFile(weights)
-        kept = {name: mapped[name].copy() for name in read_header(weights)[1]} | dict(tensors)
+        kept = {name: mapped[name].copy() for name in inspect(weights).tensors} | dict(tensors)
         write(weights, {name: tensor for name, tensor in kept.items() if tensor is not None})
     return folder
 

@@ -186,8 +186,9 @@ def weight_files(path: Path) -> tuple[Path, ...]:
     shards = read_object(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise IncompleteCheckpointError(f"{index} names no weight files")
-    if not all(isinstance(shard, str) and SHARD.fullmatch(shard) for shard in shards.values()):
-        raise IncompleteCheckpointError(f"{index} is damaged: it names other files than safetensors of its folder")
+    for shard in shards.values():
+        if not isinstance(shard, str) or not SHARD.fullmatch(shard):
+            raise IncompleteCheckpointError(f"{index} names {shard!r}, which is no safetensors file of its folder")
     return tuple(path / shard for shard in sorted(set(shards.values())))
 
 

@@ -45,13 +45,18 @@ def is_pinned(message: BaseMessage) -> bool:
 
 
 def summary_message(text: str) -> SystemMessage:
-    """A block of summary, which a later trim recognises.
+    """A block of summary, which a later trim recognises; raises as `pin`."""
+    return _marked(quotation(text), "summary")
+
+
+def quotation(text: str) -> SystemMessage:
+    """A summary without its mark.
 
     What a user said must not gain the rank of a system message by being summarised. So the text stands there as a
     quotation, line by line: no line of it can end the quotation.
     """
     quoted = "\n".join(f"> {line}" for line in text.splitlines())
-    return _marked(SystemMessage(f"{_NOTES}\n{quoted}"), "summary")
+    return SystemMessage(f"{_NOTES}\n{quoted}")
 
 
 def is_summary(message: BaseMessage) -> bool:

@@ -15,7 +15,7 @@ from langchain_qwen.capabilities import bound_arguments, require_local
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
 from langchain_qwen.forks import renewed_lock
 from langchain_qwen.history.counting import PromptCounter, Tool, key_of, role_of
-from langchain_qwen.history.marks import summary_message
+from langchain_qwen.history.marks import quotation
 from langchain_qwen.history.replay import Limits, Replay, Step, SummaryFailure, SummaryRequest
 from langchain_qwen.history.report import TrimReport
 from langchain_qwen.history.summaries import INSTRUCTION, Summaries
@@ -106,7 +106,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
             raise InvalidParameterError(f'oversize={oversize!r} is neither "error" nor "shorten"')
         budget = window - reserve
         self.counter = PromptCounter(local.prompter)
-        introduction = self.counter.segment([summary_message("x")])
+        introduction = self.counter.segment([quotation("x")])
         self.limits = Limits(
             window=window,
             budget=budget,

@@ -89,12 +89,13 @@ def test_the_key_is_for_its_owner_alone(folder):
     assert [file.name for file in folder.iterdir()] == ["key"]
 
 
-def test_without_a_place_for_the_key_pinning_says_what_to_do_and_reading_goes_on(folder, monkeypatch):
+def test_without_a_place_for_the_key_pinning_says_what_to_do_and_reading_goes_on(model, folder, monkeypatch):
     folder.parent.joinpath("file").write_text("")
     monkeypatch.setenv("LANGCHAIN_QWEN_CACHE", str(folder.parent / "file"))
     with pytest.raises(ConfigurationError, match="LANGCHAIN_QWEN_KEY"):
         pin(HumanMessage("a"))
     assert not is_pinned(HumanMessage("a", additional_kwargs={MARK: "pinned:00"}))
+    assert HistoryTrimmer(model).invoke([HumanMessage("a", additional_kwargs={MARK: "pinned:00"})])
     monkeypatch.setenv("LANGCHAIN_QWEN_KEY", "a long random text")
     assert is_pinned(pin(HumanMessage("a")))
 
