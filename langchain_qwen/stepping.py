@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,7 +61,7 @@ def events(steps: Steps[Any], do: Callable[[Any], Any]) -> Iterator[Any]:
         steps.close()
 
 
-async def aevents(steps: Steps[Any], do: Callable[[Any], Awaitable[Any]]) -> AsyncIterator[Any]:
+async def aevents(steps: Steps[Any], do: Callable[[Any], Awaitable[Any]]) -> AsyncGenerator[Any, None]:
     """As `events`. The work between two steps runs on another thread: counting and checking take milliseconds."""
     result: Any = None
     try:

@@ -8,18 +8,22 @@ from datetime import date
 from typing import Any, Literal
 
 from langchain_core.documents import Document
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from langchain_qwen import stepping
+from langchain_qwen.capabilities import local_model, unwrap
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
+from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF
 from langchain_qwen.grounding.planning import plan
 from langchain_qwen.grounding.retrieving import BM25Retriever, split_documents
-from langchain_qwen.grounding.steps import Ask, Emit, Generate, Judge, NextText, Plan, Retrieve, Settings
-from langchain_qwen.grounding.types import AnswerText, Citation, GroundedAnswer
+from langchain_qwen.grounding.steps import Ask, Generate, Judge, NextText, Plan, Retrieve, Settings
+from langchain_qwen.grounding.types import AnswerText, Citation
+from langchain_qwen.inputs import messages_of
 
-Question = str | Sequence[BaseMessage]
+Question = LanguageModelInput
 Event = AnswerText | Citation | GroundedAnswer
 JudgeFunction = Callable[[str, str, str], bool]
 
@@ -50,7 +54,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
     Args:
         retriever: Any LangChain retriever (or another runnable from text to documents), documents, or plain texts. Of
             the latter two a BM25 index is made.
-        model: A `ChatQwen`.
+        model: A `ChatQwen`, also guarded, with arguments bound, retries or fallbacks.
         answerable_above: Ask the model no further where its log odds that the best of n passages states the answer,
             less ln(n) / 2, are lower. The default was calibrated on `benchmarks/calibration`, see
             `benchmarks/RESULTS.md`; less answers more, more abstains more. None asks the answer of all passages.
@@ -74,7 +78,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
     def __init__(
         self,
         retriever: Runnable[str, list[Document]] | Sequence[Document | str],
-        model: BaseChatModel,
+        model: Runnable[Any, Any],
         *,
         answerable_above: float | None = 1.3,
         max_passages: int = 6,
@@ -98,7 +102,9 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             if value < 1:
                 raise InvalidParameterError(f"max_{name}={value}: give at least 1")
         self.model = model
-        self.retriever = _retriever(retriever, model, max_passages)
+        # Counting and the window are the model's own, whatever is wrapped around it.
+        counter: Any = local_model(model) or unwrap(model)[0].model
+        self.retriever = _retriever(retriever, counter.get_num_tokens, max_passages)
         self._judge = judge
         self._as_of = as_of
         self._settings = Settings(
@@ -113,8 +119,8 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             date_key=date_key,
             withhold=withhold_instructions,
             abstain_text=abstain_text,
-            count=model.get_num_tokens_from_messages,
-            window=(model.profile or {}).get("max_input_tokens"),
+            count=counter.get_num_tokens_from_messages,
+            window=(counter.profile or {}).get("max_input_tokens"),
         )
 
     def invoke(self, input: Question, config: RunnableConfig | None = None, **kwargs: Any) -> GroundedAnswer:  # noqa: A002
@@ -167,71 +173,58 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         return plan(_conversation(question), self._settings, self._as_of or date.today())
 
     def _events(self, question: Question, config: RunnableConfig) -> Iterator[Event]:
-        steps = self._plan(question)
-        result: Any = None
         texts: Iterator[BaseMessage] = iter(())
+
+        def do(step: Any) -> Any:
+            nonlocal texts
+            match step:
+                case Retrieve(query):
+                    return self.retriever.invoke(query, config)
+                case Ask(prompts, options):
+                    return self.model.bind(**options).batch([*prompts], config)
+                case Generate(prompt, options):
+                    texts = self.model.bind(**options).stream(prompt, config)
+                case NextText():
+                    return next(texts, None)
+                case Judge(arguments):
+                    assert self._judge
+                    return self._judge(*arguments)
+            return None
+
         try:
-            while True:
-                step = steps.send(result)
-                result = None
-                match step:
-                    case Emit(event):
-                        yield event
-                    case Retrieve(query):
-                        result = self.retriever.invoke(query, config)
-                    case Ask(prompts, options):
-                        result = self.model.bind(**options).batch([*prompts], config)
-                    case Generate(prompt, options):
-                        texts = self.model.bind(**options).stream(prompt, config)
-                    case NextText():
-                        result = next(texts, None)
-                    case Judge(arguments):
-                        assert self._judge
-                        result = self._judge(*arguments)
-        except StopIteration as end:
-            yield end.value
+            yield from stepping.events(self._plan(question), do)
         finally:
             _close(texts)
 
     async def _aevents(self, question: Question, config: RunnableConfig) -> AsyncIterator[Event]:
-        steps = self._plan(question)
-        result: Any = None
         texts: AsyncIterator[BaseMessage] | None = None
+
+        async def do(step: Any) -> Any:
+            nonlocal texts
+            match step:
+                case Retrieve(query):
+                    return await self.retriever.ainvoke(query, config)
+                case Ask(prompts, options):
+                    return await self.model.bind(**options).abatch([*prompts], config)
+                case Generate(prompt, options):
+                    texts = self.model.bind(**options).astream(prompt, config)
+                case NextText():
+                    assert texts
+                    return await anext(texts, None)
+                case Judge(arguments):
+                    assert self._judge
+                    return await asyncio.to_thread(self._judge, *arguments)
+            return None
+
+        events = stepping.aevents(self._plan(question), do)
         try:
-            while True:
-                # Between two steps passages are cleaned and counted, which takes milliseconds.
-                step = await asyncio.to_thread(_send, steps, result)
-                result = None
-                match step:
-                    case Emit(event):
-                        yield event
-                    case Retrieve(query):
-                        result = await self.retriever.ainvoke(query, config)
-                    case Ask(prompts, options):
-                        result = await self.model.bind(**options).abatch([*prompts], config)
-                    case Generate(prompt, options):
-                        texts = self.model.bind(**options).astream(prompt, config)
-                    case NextText():
-                        assert texts
-                        result = await anext(texts, None)
-                    case Judge(arguments):
-                        assert self._judge
-                        result = await asyncio.to_thread(self._judge, *arguments)
-                    case GroundedAnswer():
-                        yield step
-                        return
+            async for event in events:
+                yield event
         finally:
+            await events.aclose()
             close = getattr(texts, "aclose", None)
             if close is not None:
                 await close()
-
-
-def _send(steps: Plan, result: Any) -> Any:
-    """The next step, or the answer when there is none; StopIteration cannot pass through a future."""
-    try:
-        return steps.send(result)
-    except StopIteration as end:
-        return end.value
 
 
 def _last(events: list[Event]) -> GroundedAnswer:
@@ -252,18 +245,18 @@ def _conversation(question: Question) -> list[BaseMessage]:
     Raises:
         InvalidMessagesError: If there is none.
     """
-    conversation: list[BaseMessage] = [HumanMessage(question)] if isinstance(question, str) else list(question)
+    conversation = messages_of(question)
     if not conversation or not isinstance(conversation[-1], HumanMessage) or not conversation[-1].text.strip():
         raise InvalidMessagesError("a grounded answer needs a question: a text, or messages that end with a human one")
     return conversation
 
 
 def _retriever(
-    source: Runnable[str, list[Document]] | Sequence[Document | str], model: BaseChatModel, k: int
+    source: Runnable[str, list[Document]] | Sequence[Document | str], count: Callable[[str], int], k: int
 ) -> Runnable[str, list[Document]]:
     if isinstance(source, Runnable):
         return source
     if isinstance(source, str):
         raise InvalidParameterError("give a retriever or a list of documents or texts, not one text")
-    chunks = split_documents(source, chunk_tokens=_CHUNK_TOKENS, count=model.get_num_tokens)
+    chunks = split_documents(source, chunk_tokens=_CHUNK_TOKENS, count=count)
     return BM25Retriever(documents=chunks, k=k)

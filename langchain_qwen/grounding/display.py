@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from datetime import date
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from langchain_qwen.grounding.types import Citation, GroundedAnswer
+from langchain_qwen.grounding.types import AbstainReason, Citation, Nearest, Unsupported
 
 
-def without_markers(answer: GroundedAnswer) -> str:
+class Shown(Protocol):
+    """What is shown of an answer: see `GroundedAnswer`."""
+
+    @property
+    def text(self) -> str: ...  # noqa: D102
+    @property
+    def citations(self) -> Sequence[Citation]: ...  # noqa: D102
+    @property
+    def abstained(self) -> AbstainReason | None: ...  # noqa: D102
+    @property
+    def nearest(self) -> Nearest | None: ...  # noqa: D102
+    @property
+    def unsupported(self) -> Sequence[Unsupported]: ...  # noqa: D102
+    @property
+    def as_of(self) -> date: ...  # noqa: D102
+    @property
+    def evidence_date(self) -> date | None: ...  # noqa: D102
+
+
+def without_markers(answer: Shown) -> str:
     """The text without " [1]" and the like."""
     text, end = "", 0
     for place, number in _markers(answer):
@@ -19,7 +39,7 @@ def without_markers(answer: GroundedAnswer) -> str:
     return text + answer.text[end:]
 
 
-def markdown(answer: GroundedAnswer) -> str:
+def markdown(answer: Shown) -> str:
     """The answer, then its sources with their quotes."""
     parts, end = [], 0
     for place, number in _markers(answer):
@@ -38,7 +58,7 @@ def markdown(answer: GroundedAnswer) -> str:
     return "\n\n".join(lines)
 
 
-def html(answer: GroundedAnswer) -> str:
+def html(answer: Shown) -> str:
     """The answer with numbered sources; a click on one shows its quote."""
     parts, end = [], 0
     for place, number in _markers(answer):
@@ -56,7 +76,7 @@ def html(answer: GroundedAnswer) -> str:
     return "\n".join(blocks)
 
 
-def _markers(answer: GroundedAnswer) -> list[tuple[int, int]]:
+def _markers(answer: Shown) -> list[tuple[int, int]]:
     """Where markers are and their numbers."""
     places = {(one.answer_end, one.number) for one in answer.citations}
     flagged = [one for one in answer.unsupported if one.answer_end is not None]
@@ -64,7 +84,7 @@ def _markers(answer: GroundedAnswer) -> list[tuple[int, int]]:
     return sorted(places)
 
 
-def _number(answer: GroundedAnswer, place: int) -> int:
+def _number(answer: Shown, place: int) -> int:
     marker = answer.text[place:].split("]", 1)[0]
     return int(marker.removeprefix(" ["))
 
@@ -79,7 +99,7 @@ def _source(citation: Citation) -> str:
     return f"{title}{day}, characters {citation.source_start} to {citation.source_end}"
 
 
-def _as_of(answer: GroundedAnswer) -> str:
+def _as_of(answer: Shown) -> str:
     evidence = f", latest source {answer.evidence_date.isoformat()}" if answer.evidence_date else ""
     return f"As of {answer.as_of.isoformat()}{evidence}."
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from langchain_qwen.errors import InvalidMessagesError
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF, named_years
 from langchain_qwen.grounding.prompts import log_odds
+from langchain_qwen.inputs import messages_of
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _NOW = regex.compile(
@@ -209,9 +210,7 @@ def last_question(asked: LanguageModelInput) -> str:
     Raises:
         InvalidMessagesError: If there is none.
     """
-    if isinstance(asked, str):
-        return asked
-    messages = asked.to_messages() if isinstance(asked, PromptValue) else asked
+    messages = messages_of(asked)
     for message in reversed(messages):
         if isinstance(message, HumanMessage):
             return message.text

@@ -12,6 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 
 from langchain_qwen.grounding import prompts
+from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.composing import Composer, Evidence
 from langchain_qwen.grounding.cutoff import named_years
 from langchain_qwen.grounding.passages import Passage, cut_down, pack, read_passages, without_duplicates
@@ -19,7 +20,6 @@ from langchain_qwen.grounding.quoting import Quote, QuoteReader, quote_grammar
 from langchain_qwen.grounding.steps import (
     QUOTE_TOKENS,
     Ask,
-    Emit,
     Generate,
     Judge,
     Meter,
@@ -29,8 +29,9 @@ from langchain_qwen.grounding.steps import (
     Settings,
     Step,
 )
-from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation, GroundedAnswer, LeftOut, Unsupported
+from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation, LeftOut, Unsupported
 from langchain_qwen.grounding.verifying import Support, declines, support, years
+from langchain_qwen.stepping import Emit
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _STANDALONE_TOKENS = 100

@@ -14,13 +14,10 @@ from typing import Any, Literal
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_qwen.grounding import prompts
+from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.passages import Passage
-from langchain_qwen.grounding.types import (
-    AnswerText,
-    Citation,
-    Figures,
-    GroundedAnswer,
-)
+from langchain_qwen.grounding.types import Figures
+from langchain_qwen.stepping import Emit
 
 # Room that the quotes take in the window, beside the answer and its repetition sentence by sentence.
 QUOTE_TOKENS = 1024
@@ -89,13 +86,6 @@ class Judge:
     """Call the judge with question, sentence and evidence; the result is whether it supports the sentence."""
 
     arguments: tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Pass something on to the caller."""
-
-    event: AnswerText | Citation
 
 
 Step = Retrieve | Ask | Generate | NextText | Judge | Emit

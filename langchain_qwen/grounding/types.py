@@ -1,4 +1,4 @@
-"""What a grounded answer is made of."""
+"""The parts of a grounded answer."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Data that nobody changes."""
+
     model_config = ConfigDict(frozen=True)
 
 
-class Citation(_Frozen):
+class Citation(Frozen):
     """A quote that supports a statement of the answer.
 
     `answer.text[answer_start:answer_end]` is the statement, and `document.page_content[source_start:source_end]` is
@@ -53,7 +55,7 @@ class AbstainReason(str, Enum):
     """The answer's tokens ran out before the first quote was complete."""
 
 
-class Nearest(_Frozen):
+class Nearest(Frozen):
     """The passage that came nearest to an answer."""
 
     document_id: str
@@ -62,7 +64,7 @@ class Nearest(_Frozen):
     text: str
 
 
-class Unsupported(_Frozen):
+class Unsupported(Frozen):
     """A statement that its quotes do not support."""
 
     text: str
@@ -75,7 +77,7 @@ class Unsupported(_Frozen):
     answer_end: int | None = None
 
 
-class Suspicious(_Frozen):
+class Suspicious(Frozen):
     """Text in a document that speaks to the model instead of the reader."""
 
     document_id: str
@@ -86,7 +88,7 @@ class Suspicious(_Frozen):
     """"override", "reply", "role", "markup", "task" or "invisible"."""
 
 
-class LeftOut(_Frozen):
+class LeftOut(Frozen):
     """A passage that was retrieved but not shown to the model."""
 
     document_id: str
@@ -96,7 +98,7 @@ class LeftOut(_Frozen):
     """"duplicate", "no room", or "too long" for what comes after the first two million characters."""
 
 
-class Figures(_Frozen):
+class Figures(Frozen):
     """Tokens and seconds of one answer, all calls of the model together."""
 
     input_tokens: int = 0
@@ -107,57 +109,7 @@ class Figures(_Frozen):
     total_s: float = 0.0
 
 
-class AnswerText(_Frozen):
+class AnswerText(Frozen):
     """A piece of the answer while it is streamed; markers such as " [1]" are pieces too."""
 
     text: str
-
-
-class GroundedAnswer(_Frozen):
-    """An answer that says only what documents say, or that there is none."""
-
-    question: str
-    text: str
-    """The answer with markers such as [1], or the sentence that says there is none."""
-
-    citations: tuple[Citation, ...] = ()
-    abstained: AbstainReason | None = None
-    """None for an answer, else why there is none."""
-
-    nearest: Nearest | None = None
-    """Where it abstained: the passage that came nearest."""
-
-    as_of: date
-    """The day the question was asked, as the model was told."""
-
-    evidence_date: date | None = None
-    """The latest date of the documents cited."""
-
-    answerability: float | None = None
-    """What `answerable_above` is compared with; None where the model was not asked."""
-
-    unsupported: tuple[Unsupported, ...] = ()
-    suspicious: tuple[Suspicious, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
-    figures: Figures = Figures()
-
-    @property
-    def plain_text(self) -> str:
-        """The answer without its markers."""
-        from langchain_qwen.grounding.display import without_markers
-
-        return without_markers(self)
-
-    def markdown(self) -> str:
-        """The answer with numbered sources below it."""
-        from langchain_qwen.grounding.display import markdown
-
-        return markdown(self)
-
-    def _repr_markdown_(self) -> str:
-        return self.markdown()
-
-    def _repr_html_(self) -> str:
-        from langchain_qwen.grounding.display import html
-
-        return html(self)

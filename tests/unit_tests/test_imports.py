@@ -83,6 +83,27 @@ def test_imports_run_one_way():
     assert seen == set(MAY_IMPORT)
 
 
+def test_no_files_import_each_other_in_a_circle():
+    """Imports within functions and for types count too: whoever changes one file of a circle has to read them all."""
+    files = {
+        ".".join(("langchain_qwen", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    files = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    below: dict[str, set[str]] = {}
+    for name, path in files.items():
+        below[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                below[name] |= {one if (one := f"{node.module}.{a.name}") in files else node.module for a in node.names}
+            elif isinstance(node, ast.Import):
+                below[name] |= {alias.name for alias in node.names}
+        below[name] = (below[name] & files.keys()) - {name}
+    while leaves := {name for name, imported in below.items() if not imported}:
+        below = {name: imported - leaves for name, imported in below.items() if name not in leaves}
+    assert not below, f"in or above a circle: {', '.join(sorted(below))}"
+
+
 def test_the_engine_knows_nothing_of_langchain():
     for path in (PACKAGE / "engine").rglob("*.py"):
         assert "langchain_core" not in path.read_text(encoding="utf-8"), path
