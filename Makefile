@@ -44,6 +44,9 @@ fuzz: setup ## hostile models, weights and files, FUZZ_SECONDS (600) for each ta
 	done
 	LANGCHAIN_QWEN_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/unit_tests/test_hostile_files.py -q
 
+test-tsan: ## the C engine's threads under the thread sanitizer
+	tests/native/tsan.sh 10
+
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
