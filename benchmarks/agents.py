@@ -94,9 +94,11 @@ def main() -> None:
     """Run the tasks and print what came of them."""
     parser: argparse.ArgumentParser = argument_parser(__doc__)
     parser.add_argument("--kinds", nargs="*", help="only these kinds of tasks")
+    parser.add_argument("--every", type=int, default=1, help="only each n-th task")
+    parser.add_argument("--start", type=int, default=0, help="of those, beginning with this one")
     parser.add_argument("--show", action="store_true", help="print each task with its calls and its answer")
     options = parser.parse_args()
-    tasks = [task for task in TASKS if not options.kinds or task.kind in options.kinds]
+    tasks = [task for task in TASKS[options.start :: options.every] if not options.kinds or task.kind in options.kinds]
     outcomes = []
     with ChatQwen(model=options.model, precision=options.precision, temperature=0, max_tokens=400) as model:
         print_environment("langchain", "langgraph")
