@@ -355,7 +355,8 @@ class ChatQwen(GenerationParameters, BaseChatModel):
             constraint.check()
         instruction = [] if plan.instruction is None else [{"role": "system", "content": plan.instruction}]
         prompt_ids = model.prompter.encode_roles([*roles, *instruction], plan.tools)
-        otherwise = plan.otherwise and self._pass(model, plan.otherwise, parameters, roles, deadline)
+        following = plan.otherwise
+        otherwise = self._pass(model, following, parameters, roles, deadline) if following else None
         request = Request(
             prompt_ids=tuple(prompt_ids),
             max_tokens=_room(len(prompt_ids), parameters.max_tokens, checkpoint.context_window),
