@@ -11,6 +11,7 @@ import argparse
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -94,23 +95,28 @@ def main() -> None:
     """Run the tasks and print what came of them."""
     parser: argparse.ArgumentParser = argument_parser(__doc__)
     parser.add_argument("--kinds", nargs="*", help="only these kinds of tasks")
+    parser.add_argument("--every", type=int, default=1, help="only each n-th task")
+    parser.add_argument("--start", type=int, default=0, help="of those, beginning with this one")
+    parser.add_argument("--at-once", type=int, default=1, help="tasks that run at the same time")
     parser.add_argument("--show", action="store_true", help="print each task with its calls and its answer")
     options = parser.parse_args()
-    tasks = [task for task in TASKS if not options.kinds or task.kind in options.kinds]
+    tasks = [task for task in TASKS[options.start :: options.every] if not options.kinds or task.kind in options.kinds]
     outcomes = []
     with ChatQwen(model=options.model, precision=options.precision, temperature=0, max_tokens=400) as model:
         print_environment("langchain", "langgraph")
-        for task in tasks:
-            outcomes.append(run(task, model))
-            if options.show:
-                last = outcomes[-1]
-                asked = task.question if isinstance(task.question, str) else task.question[-1][1]
-                mark = "right" if last.right else "WRONG" if last.finished else "UNFINISHED"
-                print(
-                    f"{mark:10} {task.kind:10} {asked}\n    {' '.join(last.calls)}\n    {last.answer[:300]!r}",
-                    flush=True,
-                )
+        with ThreadPoolExecutor(options.at_once) as pool:
+            for running in as_completed([pool.submit(run, task, model) for task in tasks]):
+                outcomes.append(running.result())
+                if options.show:
+                    _print(outcomes[-1])
     print_result(report(outcomes), "langchain", "langgraph")
+
+
+def _print(outcome: Outcome) -> None:
+    task = outcome.task
+    asked = task.question if isinstance(task.question, str) else task.question[-1][1]
+    mark = "right" if outcome.right else "WRONG" if outcome.finished else "UNFINISHED"
+    print(f"{mark:10} {task.kind:10} {asked}\n    {' '.join(outcome.calls)}\n    {outcome.answer[:300]!r}", flush=True)
 
 
 if __name__ == "__main__":

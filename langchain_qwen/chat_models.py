@@ -41,8 +41,9 @@ from langchain_qwen.engine.sharing import EngineKey, Leases
 from langchain_qwen.errors import ContextOverflowError, EngineError, InvalidParameterError
 from langchain_qwen.opening import Opener, OpenModel, Source
 from langchain_qwen.output import content_blocks
-from langchain_qwen.output.answer import PROVIDER, Answer
-from langchain_qwen.output.plan import PLAN_ARGUMENTS, OutputPlan, plan_output
+from langchain_qwen.output.answer import PROVIDER, Answer, Spent
+from langchain_qwen.output.passes import after_results
+from langchain_qwen.output.plan import PLAN_ARGUMENTS, OutputPlan, plan_output, shown
 from langchain_qwen.parameters import (
     MAX_ANSWER_TOKENS,
     GenerationParameters,
@@ -52,6 +53,7 @@ from langchain_qwen.parameters import (
     readable_errors,
 )
 from langchain_qwen.prompting import Prompter, check_conversation
+from langchain_qwen.prompting.roles import Role
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
 DEFAULT_WINDOW = 32768
@@ -67,6 +69,8 @@ class _Call:
     plan: OutputPlan
     parameters: GenerationParameters
     request: Request
+    otherwise: _Call | None
+    """What follows where this brings nothing; see `langchain_qwen.output.passes`."""
 
 
 class ChatQwen(GenerationParameters, BaseChatModel):
@@ -234,8 +238,11 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         messages: list[BaseMessage],
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
-        """Tokens of the prompt for these messages and tools, exactly as it is sent."""
-        return self._open().prompter.count(messages, _openai_tools(tools))
+        """Tokens of the prompt for these messages and tools, exactly as it is sent.
+
+        Where a second pass follows (`tool_hint`), its prompt has the hint besides, about 40 tokens.
+        """
+        return self._open().prompter.count(messages, shown(_openai_tools(tools)))
 
     # -- generating ---------------------------------------------------------------------------------------------
 
@@ -264,20 +271,23 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._prepare(messages, stop, kwargs)
-        engine, request = self._engine(call)
-        answer = self._answer(call, engine)
-        events = engine.stream(request)
-        try:
-            for event in events:
-                for chunk in answer.feed(event):
-                    if run_manager:
-                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
-                if answer.complete:
-                    break
-        finally:
-            events.close()
+        call: _Call | None = self._prepare(messages, stop, kwargs)
+        spent = Spent()
+        while call is not None:
+            engine, request = self._engine(call)
+            answer = self._answer(call, engine, spent)
+            events = engine.stream(request)
+            try:
+                for event in events:
+                    for chunk in answer.feed(event):
+                        if run_manager:
+                            run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
+                    if answer.complete:
+                        break
+            finally:
+                events.close()
+            call = call.otherwise if answer.wanting else None
 
     async def _astream(
         self,
@@ -287,20 +297,23 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         # Reading files, compiling grammars and loading weights must not block the event loop.
-        call = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
-        engine, request = await asyncio.to_thread(self._engine, call)
-        answer = self._answer(call, engine)
-        events = engine.astream(request)
-        try:
-            async for event in events:
-                for chunk in answer.feed(event):
-                    if run_manager:
-                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
-                if answer.complete:
-                    break
-        finally:
-            await events.aclose()
+        call: _Call | None = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
+        spent = Spent()
+        while call is not None:
+            engine, request = await asyncio.to_thread(self._engine, call)
+            answer = self._answer(call, engine, spent)
+            events = engine.astream(request)
+            try:
+                async for event in events:
+                    for chunk in answer.feed(event):
+                        if run_manager:
+                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
+                    if answer.complete:
+                        break
+            finally:
+                await events.aclose()
+            call = call.otherwise if answer.wanting else None
 
     def _read_call(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -317,29 +330,43 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         """Check everything that can be checked without weights."""
         started = time.monotonic()
         parameters, plan_arguments, name = self._read_call(stop, kwargs)
-        plan = plan_output(**plan_arguments)
+        plan = after_results(plan_output(**plan_arguments), messages, parameters.tool_hint)
         roles = check_conversation(messages)
         model = self._open(name, fresh=True)
         checkpoint = model.checkpoint
         _check_bias(parameters.logit_bias, checkpoint.vocab_size)
         # Says so now where reading megabytes would only tell how many too many they are.
         _room(model.prompter.least(messages), parameters.max_tokens, checkpoint.context_window, "at least ")
+        deadline = None if parameters.timeout is None else started + parameters.timeout
+        return self._pass(model, plan, parameters, roles, deadline)
+
+    def _pass(
+        self,
+        model: OpenModel,
+        plan: OutputPlan,
+        parameters: GenerationParameters,
+        roles: list[Role],
+        deadline: float | None,
+    ) -> _Call:
+        """One pass of a call, with the one that follows where it brings nothing."""
+        checkpoint = model.checkpoint
         constraint = None if plan.grammar is None else Constraint(model.tokenizer.llguidance, plan.grammar)
         if constraint is not None:
             constraint.check()
-        if plan.instruction is not None:
-            roles.append({"role": "system", "content": plan.instruction})
-        prompt_ids = model.prompter.encode_roles(roles, plan.tools)
+        instruction = [] if plan.instruction is None else [{"role": "system", "content": plan.instruction}]
+        prompt_ids = model.prompter.encode_roles([*roles, *instruction], plan.tools)
+        following = plan.otherwise
+        otherwise = self._pass(model, following, parameters, roles, deadline) if following else None
         request = Request(
             prompt_ids=tuple(prompt_ids),
             max_tokens=_room(len(prompt_ids), parameters.max_tokens, checkpoint.context_window),
-            stop_ids=checkpoint.eos_token_ids,
+            stop_ids=checkpoint.eos_token_ids | model.tokenizer.turn_starts,
             sampling=parameters.sampling(checkpoint.generation, exact_copying=bool(plan.tools or plan.grammar)),
             top_logprobs=parameters.top_logprobs if parameters.logprobs is not True else parameters.top_logprobs or 0,
             constraint=constraint,
-            deadline=None if parameters.timeout is None else started + parameters.timeout,
+            deadline=deadline,
         )
-        return _Call(model, plan, parameters, request)
+        return _Call(model, plan, parameters, request, otherwise)
 
     def _engine(self, call: _Call) -> tuple[Engine, Request]:
         """The engine, and the request cut to what its KV memory holds where no length was asked for.
@@ -369,7 +396,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
             deadline=deadline,
         )
 
-    def _answer(self, call: _Call, engine: Engine) -> Answer:
+    def _answer(self, call: _Call, engine: Engine, spent: Spent) -> Answer:
         return Answer(
             call.model.tokenizer.token_bytes,
             call.plan,
@@ -377,6 +404,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
             with_logprobs=call.request.top_logprobs is not None,
             prompt_tokens=len(call.request.prompt_ids),
             metadata={"model_name": call.model.checkpoint.name, "precision": engine.info.precision},
+            spent=spent,
         )
 
     def _open(self, model: str | None = None, *, fresh: bool = False) -> OpenModel:
@@ -470,9 +498,9 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         Returns:
             How many tokens are ready; those of the last, not quite full block of 16 are not.
         """
-        model, shown = self._open(fresh=True), _openai_tools(tools)
+        model, bound = self._open(fresh=True), shown(_openai_tools(tools))
         checkpoint = model.checkpoint
-        one, other = (model.prompter.encode([*messages, HumanMessage(text)], shown) for text in ("a", "b"))
+        one, other = (model.prompter.encode([*messages, HumanMessage(text)], bound) for text in ("a", "b"))
         shared = next(n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
         engine = self._shared_engine(checkpoint)
         if not isinstance(engine, LocalEngine):
@@ -519,7 +547,13 @@ def _room(prompt_tokens: int, max_tokens: int | None, window: int, at_least: str
 
 
 def _openai_tools(tools: Sequence[Any] | None, *, strict: bool | None = None) -> list[dict[str, Any]]:
-    return [convert_to_openai_tool(tool, strict=strict) for tool in tools or ()]
+    return [_openai_tool(tool, strict) for tool in tools or ()]
+
+
+def _openai_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
+    """LangChain's form leaves out `extras`, which say whether a tool is `repeatable`."""
+    extras = tool.get("extras") if isinstance(tool, Mapping) else getattr(tool, "extras", None)
+    return {**convert_to_openai_tool(tool, strict=strict), **({"extras": extras} if extras else {})}
 
 
 def _as_result(chunks: list[ChatGenerationChunk]) -> ChatResult:

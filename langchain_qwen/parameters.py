@@ -68,6 +68,14 @@ class GenerationParameters(BaseModel):
     timeout: float | None = Field(default=None, gt=0, validation_alias=AliasChoices("timeout", "request_timeout"))
     """Seconds after which a call fails with `GenerationTimeoutError`; counts waiting and loading too."""
 
+    tool_hint: bool | str = True
+    """What keeps agents from calling the same tool again and again. Where the last message is the result of a tool, a
+    call whose result stands there already (same tool, same arguments, since the last human message) is withheld, and
+    so is any further call of a tool that failed three times. Where the model says nothing else, it is asked once more,
+    within the same call, with this text as a system message behind the prompt and without calls; True is the text that
+    was found best. False turns this off. A tool that may say something else when called again has
+    `extras={"repeatable": True}`. Usage counts both passes; the second one's prompt is longer by the hint."""
+
     @model_validator(mode="after")
     def check_parameters_agree(self) -> Self:
         """Refuse values that contradict each other."""

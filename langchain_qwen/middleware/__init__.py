@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_qwen.middleware.grounding import CutoffMiddleware, GroundingMiddleware
     from langchain_qwen.middleware.history import CompactHistoryMiddleware, HistoryMiddleware
+    from langchain_qwen.middleware.loops import Loop, LoopGuard, loop_in
     from langchain_qwen.middleware.personas import PersonaMiddleware
     from langchain_qwen.middleware.safety import SafetyMiddleware
 
@@ -16,8 +17,11 @@ __all__ = [
     "CutoffMiddleware",
     "GroundingMiddleware",
     "HistoryMiddleware",
+    "Loop",
+    "LoopGuard",
     "PersonaMiddleware",
     "SafetyMiddleware",
+    "loop_in",
 ]
 
 _HOMES = {
@@ -25,8 +29,11 @@ _HOMES = {
     "CutoffMiddleware": "grounding",
     "GroundingMiddleware": "grounding",
     "HistoryMiddleware": "history",
+    "Loop": "loops",
+    "LoopGuard": "loops",
     "PersonaMiddleware": "personas",
     "SafetyMiddleware": "safety",
+    "loop_in": "loops",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
@@ -13,14 +14,30 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_qwen.engine import Event, Finished, Started, Token
 from langchain_qwen.output.chunks import ChunkMaker
 from langchain_qwen.output.parser import OutputParser
+from langchain_qwen.output.passes import Showing
 from langchain_qwen.output.pieces import Piece
 from langchain_qwen.output.plan import OutputPlan
 
 PROVIDER = "qwen"
 
 
+@dataclass(slots=True)
+class Spent:
+    """Tokens and seconds of all passes of a call so far."""
+
+    passes: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
 class Answer:
     """Turns the events of one generation into chunks; the last one carries usage and metadata.
+
+    Where the plan says what is generated `otherwise` and nothing of this answer reaches the caller, there is no chunk.
 
     Args:
         token_bytes: The bytes of a token.
@@ -29,6 +46,7 @@ class Answer:
         with_logprobs: Whether to report log probabilities.
         prompt_tokens: For the usage.
         metadata: Goes into the last chunk's `response_metadata`.
+        spent: By the passes before; this one is added.
     """
 
     def __init__(
@@ -40,32 +58,40 @@ class Answer:
         with_logprobs: bool,
         prompt_tokens: int,
         metadata: Mapping[str, Any],
+        spent: Spent | None = None,
     ):
         self.complete = False
-        """Whether the last chunk is out; the engine's iterator can be closed then."""
+        """Whether this was all; the engine's iterator can be closed then."""
+        self.wanting = False
+        """Whether the plan's `otherwise` has to be generated."""
+        self.spent = spent or Spent()
         self._token_bytes = token_bytes
         self._plan = plan
-        self._parser = OutputParser(token_bytes, stop=stop, tool_names=plan.tool_names)
+        self._parser = OutputParser(_without_control_tokens(token_bytes), stop=stop, tool_names=plan.tool_names)
+        self._showing = Showing(plan)
+        self._logprobs: list[dict[str, Any]] = []  # of tokens that have not been shown yet
         self._chunk_maker = ChunkMaker()
         self._with_logprobs = with_logprobs
         self._metadata = metadata
-        self._prompt_tokens = prompt_tokens
-        self._completion_tokens = 0
-        self._started = Started(prompt_tokens, 0, 0.0, 0.0)
+        self.spent.passes += 1
+        self.spent.prompt_tokens += prompt_tokens
         self._first_token = time.monotonic()
 
     def feed(self, event: Event) -> list[ChatGenerationChunk]:
         """The chunks that an event completes; none where text is held back."""
         match event:
             case Started():
-                self._started = event
+                self.spent.cached_tokens += event.cached_tokens
+                self.spent.queue_s += event.queue_s
+                self.spent.prefill_s += event.prefill_s
                 self._first_token = time.monotonic()
                 return []
             case Token():
-                self._completion_tokens += 1
-                pieces = self._parser.feed(event.id)
-                chunks = self._chunks(pieces, self._logprobs(event))
-                if self._parser.stopped or (self._plan.one_call and self._parser.calls_completed):
+                self.spent.completion_tokens += 1
+                self._note_logprob(event)
+                chunks = self._chunks(self._parser.feed(event.id))
+                only_call = self._plan.one_call and self._parser.calls_completed
+                if self._parser.stopped or only_call or self._showing.done:
                     chunks += self._last("stop")
                 return chunks
             case Finished():
@@ -73,47 +99,70 @@ class Answer:
 
     def _last(self, reason: str) -> list[ChatGenerationChunk]:
         self.complete = True
-        chunks = self._chunks(self._parser.finish(), {})
-        if reason == "stop" and self._parser.calls_completed:
+        chunks = self._chunks(self._parser.finish())
+        spent = self.spent
+        spent.decode_s += time.monotonic() - self._first_token
+        self.wanting = self._plan.otherwise is not None and not self._showing.anything
+        if self.wanting:
+            return []
+        if self._logprobs:
+            chunks.append(self._chunk(()))
+        if reason == "stop" and self._showing.calls:
             reason = "tool_calls"
-        decode_s = time.monotonic() - self._first_token
         usage = UsageMetadata(
-            input_tokens=self._prompt_tokens,
-            output_tokens=self._completion_tokens,
-            total_tokens=self._prompt_tokens + self._completion_tokens,
-            input_token_details=InputTokenDetails(cache_read=self._started.cached_tokens),
+            input_tokens=spent.prompt_tokens,
+            output_tokens=spent.completion_tokens,
+            total_tokens=spent.prompt_tokens + spent.completion_tokens,
+            input_token_details=InputTokenDetails(cache_read=spent.cached_tokens),
         )
+        decoded = spent.completion_tokens - spent.passes  # the first token of each belongs to its prefill
         metadata = {
             **self._metadata,
             "model_provider": PROVIDER,
             "finish_reason": reason,
             "timings": {
-                "queue_s": self._started.queue_s,
-                "prefill_s": self._started.prefill_s,
-                "decode_s": decode_s,
-                # The first token belongs to the prefill.
-                "tokens_per_second": (self._completion_tokens - 1) / decode_s if self._completion_tokens > 1 else None,
+                "queue_s": spent.queue_s,
+                "prefill_s": spent.prefill_s,
+                "decode_s": spent.decode_s,
+                "tokens_per_second": decoded / spent.decode_s if decoded > 0 else None,
             },
         }
         last = AIMessageChunk(content="", usage_metadata=usage, response_metadata=metadata, chunk_position="last")
         info = {"finish_reason": reason, "model_name": self._metadata.get("model_name")}
         return [*chunks, ChatGenerationChunk(message=last, generation_info=info)]
 
-    def _chunks(self, pieces: Sequence[Piece], metadata: dict[str, Any]) -> list[ChatGenerationChunk]:
-        if not pieces and not metadata:
-            return []
-        chunk = self._chunk_maker.chunk(pieces)
-        chunk.response_metadata = {"model_provider": PROVIDER, **metadata}
-        return [ChatGenerationChunk(message=chunk)]
+    def _chunks(self, pieces: Sequence[Piece]) -> list[ChatGenerationChunk]:
+        pieces = self._showing.feed(pieces)
+        # What may be withdrawn brings its log probabilities when it is shown.
+        alone = self._logprobs and (self._showing.anything or self._plan.otherwise is None)
+        return [self._chunk(pieces)] if pieces or alone else []
 
-    def _logprobs(self, event: Token) -> dict[str, Any]:
+    def _chunk(self, pieces: Sequence[Piece]) -> ChatGenerationChunk:
+        chunk = self._chunk_maker.chunk(pieces)
+        chunk.response_metadata = {"model_provider": PROVIDER}
+        if self._logprobs:
+            chunk.response_metadata["logprobs"] = {"content": self._logprobs}
+            self._logprobs = []
+        return ChatGenerationChunk(message=chunk)
+
+    def _note_logprob(self, event: Token) -> None:
         """OpenAI's form: with each token its bytes, since a token need not be whole characters."""
         if not self._with_logprobs:
-            return {}
+            return
         entry = self._logprob(event.id, event.logprob)
         entry["top_logprobs"] = [self._logprob(token, logprob) for token, logprob in event.top_logprobs]
-        return {"logprobs": {"content": [entry]}}
+        self._logprobs.append(entry)
 
     def _logprob(self, token: int, logprob: float | None) -> dict[str, Any]:
         raw = self._token_bytes(token)
         return {"token": raw.decode("utf-8", errors="replace"), "bytes": list(raw), "logprob": logprob}
+
+
+def _without_control_tokens(token_bytes: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """The bytes of a token in the answer's text. The tags of calls are read there; other control tokens are no text."""
+
+    def text_bytes(token: int) -> bytes:
+        raw = token_bytes(token)
+        return b"" if raw.startswith(b"<|") and raw.endswith(b"|>") else raw
+
+    return text_bytes

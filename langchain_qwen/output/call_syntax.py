@@ -1,7 +1,8 @@
 """The forms in which Qwen models write tool calls, read while the text arrives.
 
 A call is an object whose keys are `name` and then `arguments` (or `parameters`, or the two in the other order, or no
-arguments at all). It may stand
+arguments at all). Models that were rounded double its braces at times, after a tool's result; that is the same call.
+It may stand
 - between `<tool_call>` tags, Qwen's own form, once or several times; any name counts, so that the caller can tell the
   model of a tool that does not exist;
 - in a fenced block (```json and the like), as the Coder models write; only with the name of a bound tool;
@@ -183,6 +184,8 @@ class CallReader:
         source = self._source
         if (yield from source.peek()) != "{":
             raise NoValue
+        doubled = yield from source.literal("{{")
+        source.at -= doubled
         name: str | None = None
         arguments: Heard | None = None
         while True:
@@ -200,7 +203,7 @@ class CallReader:
                 arguments = _Unnamed()
                 yield from source.value(arguments)
             else:
-                yield from self._arguments(name)
+                yield from self._arguments(name, doubled=doubled)
                 break
             yield from source.space()
             following = yield from source.peek()
@@ -208,10 +211,15 @@ class CallReader:
                 source.take(1)
                 self._begin(name)
                 self._finish(Heard("{}"))
-                return
+                return (yield from self._other_brace(doubled=doubled))
             if following != ",":
                 raise NoValue
         yield from self._rest()
+        yield from self._other_brace(doubled=doubled)
+
+    def _other_brace(self, *, doubled: bool) -> Reading:
+        if doubled:
+            yield from self._source.literal("}")
 
     def _key(self) -> Generator[None, None, str]:
         """A key that a call begins with, up to its value."""
@@ -233,12 +241,13 @@ class CallReader:
         self._source.take(1)
         yield from self._source.space()
 
-    def _arguments(self, name: str) -> Reading:
+    def _arguments(self, name: str, *, doubled: bool) -> Reading:
         first = yield from self._source.peek()
         if first in ",]}":
             raise NoValue
         self._begin(name)
-        arguments = _PassedOn(self._hear) if first == "{" else Heard()  # the usual case can be passed on while it grows
+        # The usual case can be passed on while it grows.
+        arguments = _PassedOn(self._hear) if first == "{" and not doubled else Heard()
         yield from self._source.value(arguments)
         self._finish(arguments)
 
@@ -279,7 +288,7 @@ class CallReader:
         self._pieces.append(CallEnd(self._next_index - 1, error))
 
     def _finish(self, heard: Heard) -> None:
-        text, too_deep = heard.text, heard.too_deep
+        text, too_deep = _undoubled(heard.text), heard.too_deep
         value = None if too_deep else _loads(text)
         if isinstance(value, str):  # JSON within a string
             text = _shallow(value)
@@ -314,6 +323,11 @@ def _name(value: object, names: Collection[str] | None) -> str:
     if not isinstance(value, str) or (names is not None and value not in names):
         raise NoValue
     return value
+
+
+def _undoubled(text: str) -> str:
+    """`{{...}}` is no JSON; within it the braces are single ones."""
+    return text[1:-1] if text.startswith("{{") and text.endswith("}}") else text
 
 
 def _shallow(text: str) -> str:

@@ -57,9 +57,9 @@ def text_or_tool_calls(tools: Sequence[Tool], *, parallel: bool) -> str:
     return _text_or_tool_calls(_text(tools), parallel)
 
 
-def tool_calls_or_json(tools: Sequence[Tool], schema: Mapping[str, Any], *, parallel: bool) -> str:
-    """The answer is one JSON value that fits `schema`, or calls as in `tool_calls`."""
-    return _tool_calls_or_json(_text(tools), _text(schema), parallel)
+def text_without_calls(tools: Sequence[Tool]) -> str:
+    """The answer is text that is not blank and does not begin as a call of one of `tools`."""
+    return _text_without_calls(tuple(tool["function"]["name"] for tool in tools))
 
 
 def _text(schema: Any) -> str:
@@ -85,30 +85,31 @@ def _tool_calls(tools: str, parallel: bool) -> str:
 
 
 @lru_cache(maxsize=64)
-def _tool_calls_or_json(tools: str, schema: str, parallel: bool) -> str:
-    rules = Rules()
-    arguments = _arguments(json.loads(tools), rules)
-    value = rules.add(json.loads(schema))
-    return _grammar(f"start: calls | {value}", _calls(arguments, parallel), rules.text)
+def _text_without_calls(names: tuple[str, ...]) -> str:
+    return _grammar("start: TEXT", rf"TEXT: /(?s:\s*\S.*)/ & {_no_call(names)}")
 
 
 @lru_cache(maxsize=64)
 def _text_or_tool_calls(tools: str, parallel: bool) -> str:
     rules = Rules()
     arguments = _arguments(json.loads(tools), rules)
-    names = "|".join(verbatim(name) for name in arguments)
-    named, unnamed = rf'"name"\s*:\s*"(?:{names})"', r'"(?:arguments|parameters)"\s*:'
     # Where a call begins, only its lexeme goes on, since this is no text any more.
     begins = {name: rf'/{_FENCE}\{{\s*"name"\s*:\s*"{verbatim(name)}"/' for name in arguments}
     lines = [
         "start: TEXT | TEXT? calls | written_calls",
-        rf"TEXT: /(?s:.+)/ & ~/(?s:.*){_OPEN}(?s:.*)/ & ~/{_FENCE}(?:\[\s*)?\{{\s*(?:{named}|{unnamed})(?s:.*)/",
+        rf"TEXT: /(?s:.+)/ & {_no_call(tuple(arguments))}",
         r'ARGUMENTS: /\s*,\s*"arguments"\s*:\s*/',
         r"END: /\s*\}(?:\s*```)?/",
         *(f"BEGIN_{number}: {begin}" for number, begin in enumerate(begins.values())),
         "written_calls: " + " | ".join(f"BEGIN_{n} ARGUMENTS {rule} END" for n, rule in enumerate(arguments.values())),
     ]
     return _grammar(*lines, _calls(arguments, parallel), rules.text)
+
+
+def _no_call(names: Sequence[str]) -> str:
+    """What text must be not to be read as a call."""
+    named, unnamed = rf'"name"\s*:\s*"(?:{"|".join(map(verbatim, names))})"', r'"(?:arguments|parameters)"\s*:'
+    return rf"~/(?s:.*){_OPEN}(?s:.*)/ & ~/{_FENCE}(?:\[\s*)?\{{+\s*(?:{named}|{unnamed})(?s:.*)/"
 
 
 def _arguments(tools: Sequence[Tool], rules: Rules) -> dict[str, str]:

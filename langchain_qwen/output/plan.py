@@ -18,6 +18,28 @@ Tool = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The calls that need not be made again.
+
+    Attributes:
+        calls: Names and arguments of those whose results stand in the conversation.
+        failing: Tools that have failed too often.
+    """
+
+    calls: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    failing: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The tools of these calls."""
+        return self.failing | {name for name, _ in self.calls}
+
+    def holds(self, name: str | None, arguments: Any) -> bool:
+        """Whether this call is one of them."""
+        return name in self.failing or any(made == (name, arguments) for made in self.calls)
+
+
+@dataclass(frozen=True, slots=True)
 class OutputPlan:
     """How one answer is prompted for, constrained and parsed.
 
@@ -26,17 +48,34 @@ class OutputPlan:
         grammar: The llguidance grammar that the answer follows; None for free text.
         instruction: A system message that goes after the conversation; None for none.
         one_call: Whether the answer ends with its first tool call.
+        calls: Whether the tools may be called; the prompt shows them in any case, so that its beginning stays the same.
+        forced: The tools one of which must be called; none where the model decides.
+        repeatable: Names of tools that may say something else when they are called again.
+        shown: Whether the answer's text reaches the caller, or only its calls.
+        answered: Calls that are withheld; None lets all through as they come.
+        otherwise: What is generated in place of this answer where nothing of it reaches the caller.
     """
 
     tools: Sequence[Tool] = ()
     grammar: str | None = None
     instruction: str | None = None
     one_call: bool = False
+    calls: bool = True
+    forced: Sequence[Tool] = ()
+    repeatable: frozenset[str] = frozenset()
+    shown: bool = True
+    answered: Answered | None = None
+    otherwise: OutputPlan | None = None
 
     @property
     def tool_names(self) -> list[str]:
         """Names of the tools that may be called."""
-        return [tool["function"]["name"] for tool in self.tools]
+        return [tool["function"]["name"] for tool in self.tools] if self.calls else []
+
+    @property
+    def last(self) -> OutputPlan:
+        """The one with the longest prompt: that after which there is no other."""
+        return self if self.otherwise is None else self.otherwise.last
 
 
 def plan_output(
@@ -63,8 +102,9 @@ def plan_output(
         InvalidParameterError: For values that do not exist or contradict each other.
         InvalidSchemaError: For a schema that cannot be compiled.
     """
-    tools = list(tools or ())
-    _check_tools(tools)
+    _check_tools(tools := list(tools or ()))
+    repeatable = frozenset(tool["function"]["name"] for tool in tools if _is_repeatable(tool))
+    tools = shown(tools)
     forced = _forced_tools(tools, tool_choice)
     if response_format is not None and response_format.get("type") == "grammar":
         return OutputPlan(grammar=_grammar_of(response_format, tools))
@@ -74,17 +114,33 @@ def plan_output(
     if forced:
         parallel = parallel_tool_calls is True
         # The prompt shows all tools, whichever is forced, so that its beginning stays the same.
-        return OutputPlan(tools, grammars.tool_calls(forced, parallel=parallel), one_call=not parallel)
-    if tool_choice in ("none", False):
-        tools = []
-    parallel = parallel_tool_calls is not False
+        grammar = grammars.tool_calls(forced, parallel=parallel)
+        return OutputPlan(tools, grammar, one_call=not parallel, forced=forced, repeatable=repeatable)
+    under_schema = None
     if schema is not None:
-        grammar = (
-            grammars.tool_calls_or_json(tools, schema, parallel=parallel) if tools else grammars.json_schema(schema)
-        )
-        return OutputPlan(tools, grammar, _instruction(response_format or {}), one_call=bool(tools) and not parallel)
-    grammar_of_calls = grammars.text_or_tool_calls(tools, parallel=parallel) if tools and strict else None
-    return OutputPlan(tools, grammar_of_calls, one_call=bool(tools) and not parallel)
+        grammar = grammars.json_schema(schema)
+        under_schema = OutputPlan(tools, grammar, _instruction(response_format or {}), calls=False)
+    if not tools or tool_choice in ("none", False):
+        return under_schema or OutputPlan(tools, grammars.text_without_calls(tools) if tools else None, calls=False)
+    parallel = parallel_tool_calls is not False
+    return OutputPlan(
+        tools,
+        grammars.text_or_tool_calls(tools, parallel=parallel) if strict else None,
+        one_call=not parallel,
+        repeatable=repeatable,
+        # Under the schema alone, small models call nothing and make the tools' results up.
+        shown=under_schema is None,
+        otherwise=under_schema,
+    )
+
+
+def shown(tools: Sequence[Tool]) -> list[Tool]:
+    """The tools as the prompt shows them, without what is said to this package alone."""
+    return [{key: value for key, value in tool.items() if key != "extras"} for tool in tools]
+
+
+def _is_repeatable(tool: Tool) -> bool:
+    return bool((tool.get("extras") or {}).get("repeatable"))
 
 
 def _check_tools(tools: Sequence[Tool]) -> None:

@@ -30,7 +30,7 @@ def messages_that_fit(
     if not persona.examples or model is None:
         return messages
     plan = plan_output(**{name: arguments[name] for name in PLAN_ARGUMENTS if name in arguments})
-    instruction = [SystemMessage(plan.instruction)] if plan.instruction else []
+    instruction = [SystemMessage(plan.last.instruction)] if plan.last.instruction else []
     window, prompter = model.context_window, model.prompter
     room = window - (model.max_tokens or min(_ANSWER_TOKENS, window // 4))
     for examples in range(len(persona.examples), -1, -1):

@@ -6,7 +6,8 @@ The rules, beside those for content blocks in `content.py`:
 - A human message's name is written before its text, "alice: Hello": Qwen's template has no place for names, and a group
   chat without them loses who spoke. Names of other messages say which program ran and are not written.
 - Qwen's template gives tool results no ids; the model pairs them with its calls by order. Results that follow an AI
-  message are therefore put into the order of its calls. A result's `status` is not written: its text says what failed.
+  message are therefore put into the order of its calls. The template has no place for a result's `status` either: one
+  that is an error begins with "Error:".
 - Tool calls that could not be parsed are written behind the text, in tags, as the model wrote them. They are text, so
   their tags are spelled in ordinary tokens.
 """
@@ -108,7 +109,10 @@ def _to_role(message: BaseMessage, index: int) -> Role:
         case SystemMessage():
             return {"role": "system", "content": text_of(message, index)}
         case ToolMessage() | FunctionMessage():
-            return {"role": "tool", "content": text_of(message, index)}
+            text = text_of(message, index)
+            says_so = "error" in text[:40].lower()
+            failed = isinstance(message, ToolMessage) and message.status == "error" and not says_so
+            return {"role": "tool", "content": f"Error: {text}" if failed else text}
         case ChatMessage():
             if role := _ROLE_OF_CHAT_MESSAGE.get(message.role):
                 return {"role": role, "content": text_of(message, index)}

@@ -117,6 +117,11 @@ class Tokenizer:
         return self._token_bytes.get(token, b"")
 
     @property
+    def turn_starts(self) -> frozenset[int]:
+        """The token that begins another turn, which is the end of this one for a model that writes it."""
+        return frozenset(token for text, token in self.control_tokens.items() if text == "<|im_start|>")
+
+    @property
     def llguidance(self) -> LLTokenizer:
         """The vocabulary as llguidance reads it; made at first use, since that takes one to two seconds."""
         with self._lock:

@@ -115,12 +115,12 @@ def test_an_answer_that_begins_like_a_coder_models_call_has_to_be_one():
     assert [text for text in refused if allows(grammar, text)] == []
 
 
-def test_calls_or_json():
-    schema = {"properties": {"answer": {"type": "string"}}, "required": ["answer"]}
-    grammar = grammars.tool_calls_or_json(TOOLS, schema, parallel=False)
-    assert allows(grammar, ADD_1)
-    assert allows(grammar, '{"answer": "a"}')
-    for text in ("text", '{"answer": 1}', f'{ADD_1}\n{{"answer": "a"}}', f"{ADD_1}\n{ADD_1}"):
+def test_text_without_calls():
+    grammar = grammars.text_without_calls(TOOLS)
+    for text in ("text", " 1 < 2\n", '{"answer": "a"}', '```json\n{"name": "Ada"}\n```', "```py\n1\n```"):
+        assert allows(grammar, text), text
+    written = '{"name": "add", "arguments": {"b": 1}}'
+    for text in ("", " \n", ADD_1, f"x {ADD_1}", written, f"```json\n{written}\n```", f"[{written}]", f"{{{written}}}"):
         assert not allows(grammar, text), text
 
 

@@ -40,7 +40,7 @@ def function(name: str = "add", **arguments):
         (AIMessageChunk(content="a"), "assistant", "a"),
         (AIMessage("a", name="bot"), "assistant", "a"),
         (ToolMessage("t", tool_call_id="1"), "tool", "t"),
-        (ToolMessage("failed", tool_call_id="1", status="error", name="add"), "tool", "failed"),
+        (ToolMessage("failed", tool_call_id="1", status="error", name="add"), "tool", "Error: failed"),
         (FunctionMessage("f", name="add"), "tool", "f"),
         (ChatMessage("c", role="developer"), "system", "c"),
         (ChatMessage("c", role="system"), "system", "c"),
