@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import (
     AIMessage,
-    AIMessageChunk,
     BaseMessage,
     HumanMessage,
-    message_chunk_to_message,
 )
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -31,6 +29,7 @@ from typing_extensions import Self
 
 from langchain_qwen import structured_output
 from langchain_qwen._version import __version__
+from langchain_qwen.bounds import answer_room, check_bias
 from langchain_qwen.checkpoints import Checkpoint
 from langchain_qwen.checkpoints.aliases import cache_root
 from langchain_qwen.checkpoints.devices import require_torch
@@ -38,25 +37,28 @@ from langchain_qwen.engine import Constraint, Engine, Request, prefixes
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.sharing import EngineKey, Leases
-from langchain_qwen.errors import ContextOverflowError, EngineError, InvalidParameterError
+from langchain_qwen.errors import EngineError, InvalidParameterError
 from langchain_qwen.opening import Opener, OpenModel, Source
 from langchain_qwen.output import content_blocks
 from langchain_qwen.output.answer import PROVIDER, Answer, Spent
 from langchain_qwen.output.passes import after_results
 from langchain_qwen.output.plan import PLAN_ARGUMENTS, OutputPlan, plan_output, shown
 from langchain_qwen.parameters import (
-    MAX_ANSWER_TOKENS,
     GenerationParameters,
     accepted_names,
     check_names,
     merged,
     readable_errors,
+    with_model_kwargs,
 )
+from langchain_qwen.profile import profile_of
 from langchain_qwen.prompting import Prompter, check_conversation
-from langchain_qwen.prompting.roles import Role
+from langchain_qwen.prompting.roles import Role, to_roles
+from langchain_qwen.results import Closing, as_result, combined_llm_outputs
+from langchain_qwen.structured_output import as_response_format
+from langchain_qwen.together import Together, adrain, drain
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
-DEFAULT_WINDOW = 32768
 
 content_blocks.register()
 
@@ -73,7 +75,7 @@ class _Call:
     """What follows where this brings nothing; see `langchain_qwen.output.passes`."""
 
 
-class ChatQwen(GenerationParameters, BaseChatModel):
+class ChatQwen(GenerationParameters, Together):
     """Qwen2.5 on this machine as a LangChain chat model.
 
     ```python
@@ -134,6 +136,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     _opener: Opener = PrivateAttr(default_factory=Opener)
 
     def __init__(self, **kwargs: Any) -> None:
+        kwargs = with_model_kwargs(kwargs)
         check_names(kwargs, accepted_names(type(self)))
         with readable_errors():
             super().__init__(**kwargs)
@@ -155,6 +158,11 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         return self
 
     # -- identity -----------------------------------------------------------------------------------------------
+
+    @property
+    def model_name(self) -> str:
+        """`model`, under the name that most LangChain models have it."""
+        return self.model
 
     @property
     def _llm_type(self) -> str:
@@ -187,26 +195,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         return params
 
     def _resolve_model_profile(self) -> ModelProfile:
-        window = DEFAULT_WINDOW
-        config = Path(self.model).expanduser() / "config.json"
-        if config.is_file():
-            window = json.loads(config.read_text(encoding="utf-8")).get("max_position_embeddings", window)
-        return ModelProfile(
-            name=self.model,
-            open_weights=True,
-            max_input_tokens=window,
-            max_output_tokens=min(MAX_ANSWER_TOKENS, window),
-            text_inputs=True,
-            text_outputs=True,
-            image_inputs=False,
-            audio_inputs=False,
-            video_inputs=False,
-            reasoning_output=False,
-            tool_calling=True,
-            tool_choice=True,
-            structured_output=True,
-            temperature=True,
-        )
+        return profile_of(self.model)
 
     @property
     def context_window(self) -> int:
@@ -216,7 +205,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
     @property
     def prompter(self) -> Prompter:
         """What renders, encodes and counts the prompts of this model."""
-        return self._open().prompter
+        return self._open().prompter.with_form(self.chat_template_kwargs)
 
     def as_local(self, arguments: Mapping[str, Any] | None = None) -> ChatQwen:
         """This model as it is when called with these arguments; see `langchain_qwen.capabilities`."""
@@ -227,6 +216,8 @@ class ChatQwen(GenerationParameters, BaseChatModel):
 
     def get_token_ids(self, text: str) -> list[int]:
         """Ids of a text as data: what looks like a control token is none."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         return self._open().tokenizer.encode(text)
 
     def get_num_tokens(self, text: str) -> int:
@@ -237,14 +228,23 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         self,
         messages: list[BaseMessage],
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+        *,
+        response_format: dict[str, Any] | type | None = None,
     ) -> int:
-        """Tokens of the prompt for these messages and tools, exactly as it is sent.
+        """Tokens of the prompt for these messages, tools and form of the answer, exactly as it is sent.
 
         Where a second pass follows (`tool_hint`), its prompt has the hint besides, about 40 tokens.
         """
-        return self._open().prompter.count(messages, shown(_openai_tools(tools)))
+        bound = _openai_tools(tools)
+        if response_format is None or not messages:
+            return self.prompter.count(messages, shown(bound))
+        plan = plan_output(tools=bound, response_format=as_response_format(response_format)).last
+        return len(self.prompter.encode_roles(_roles_of(to_roles(messages), plan), plan.tools))
 
     # -- generating ---------------------------------------------------------------------------------------------
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        return combined_llm_outputs(llm_outputs)
 
     def _generate(
         self,
@@ -253,7 +253,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  core calls it for streams only
         **kwargs: Any,
     ) -> ChatResult:
-        return _as_result(list(self._stream(messages, stop, **kwargs)))
+        return as_result(drain([self._stream(messages, stop, **one) for one in self._answers(stop, kwargs)]))
 
     async def _agenerate(
         self,
@@ -262,7 +262,16 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        return _as_result([chunk async for chunk in self._astream(messages, stop, **kwargs)])
+        return as_result(await adrain([self._astream(messages, stop, **one) for one in self._answers(stop, kwargs)]))
+
+    def _answers(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The arguments of each of `n` answers."""
+        parameters, *_ = self._read_call(stop, kwargs)
+        alone = {**with_model_kwargs(kwargs), "n": 1, "stream_usage": True}
+        if (n := parameters.n or 1) == 1:
+            return [alone]
+        seed = secrets.randbits(62) if parameters.seed is None else parameters.seed
+        return [{**alone, "seed": seed + number} for number in range(n)]
 
     def _stream(
         self,
@@ -270,7 +279,43 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
+    ) -> Generator[ChatGenerationChunk, None, None]:
+        closing = self._closing(stop, kwargs)
+        with contextlib.closing(self._chunks(messages, stop, **kwargs)) as chunks:
+            for chunk in map(closing.close, chunks):
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
+        closing = self._closing(stop, kwargs)
+        async with contextlib.aclosing(self._achunks(messages, stop, **kwargs)) as chunks:
+            async for chunk in chunks:
+                closing.close(chunk)
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    def _closing(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> Closing:
+        parameters, *_ = self._read_call(stop, kwargs)
+        if (parameters.n or 1) > 1:
+            raise InvalidParameterError(
+                f"n={parameters.n} answers cannot be streamed as one; call `generate` without streaming, or leave n out"
+            )
+        return Closing(kwargs.get("response_format"), stream_usage=parameters.stream_usage is not False)
+
+    def _chunks(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Generator[ChatGenerationChunk, None, None]:
         call: _Call | None = self._prepare(messages, stop, kwargs)
         spent = Spent()
         while call is not None:
@@ -279,23 +324,19 @@ class ChatQwen(GenerationParameters, BaseChatModel):
             events = engine.stream(request)
             try:
                 for event in events:
-                    for chunk in answer.feed(event):
-                        if run_manager:
-                            run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                        yield chunk
+                    yield from answer.feed(event)
                     if answer.complete:
                         break
             finally:
                 events.close()
             call = call.otherwise if answer.wanting else None
 
-    async def _astream(
+    async def _achunks(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
         # Reading files, compiling grammars and loading weights must not block the event loop.
         call: _Call | None = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
         spent = Spent()
@@ -306,8 +347,6 @@ class ChatQwen(GenerationParameters, BaseChatModel):
             try:
                 async for event in events:
                     for chunk in answer.feed(event):
-                        if run_manager:
-                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                         yield chunk
                     if answer.complete:
                         break
@@ -319,11 +358,18 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> tuple[GenerationParameters, dict[str, Any], str]:
         """Split a call's arguments into parameters, those of the output's form, and the model."""
-        overrides = {name: value for name, value in kwargs.items() if name not in (*PLAN_ARGUMENTS, "model")}
+        kwargs = with_model_kwargs(kwargs)
+        # LangChain itself reads `stream`: whether `invoke` streams.
+        overrides = {name: value for name, value in kwargs.items() if name not in (*PLAN_ARGUMENTS, "model", "stream")}
         parameters = merged(self, overrides)
         if stop:
-            parameters = parameters.model_copy(update={"stop": [*(parameters.stop or []), *stop]})
+            further = [stop] if isinstance(stop, str) else stop
+            parameters = parameters.model_copy(update={"stop": [*(parameters.stop or []), *further]})
         plan = {name: kwargs[name] for name in PLAN_ARGUMENTS if name in kwargs}
+        if plan.get("tools"):
+            plan["tools"] = _openai_tools(plan["tools"])
+        if "response_format" in plan:
+            plan["response_format"] = as_response_format(plan["response_format"])
         return parameters, plan, kwargs.get("model") or self.model
 
     def _prepare(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]) -> _Call:
@@ -332,11 +378,11 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         parameters, plan_arguments, name = self._read_call(stop, kwargs)
         plan = after_results(plan_output(**plan_arguments), messages, parameters.tool_hint)
         roles = check_conversation(messages)
-        model = self._open(name, fresh=True)
+        model = self._open(name, fresh=True).with_form(parameters)
         checkpoint = model.checkpoint
-        _check_bias(parameters.logit_bias, checkpoint.vocab_size)
+        check_bias(parameters.logit_bias, checkpoint.vocab_size)
         # Says so now where reading megabytes would only tell how many too many they are.
-        _room(model.prompter.least(messages), parameters.max_tokens, checkpoint.context_window, "at least ")
+        answer_room(model.prompter.least(messages), parameters.max_tokens, checkpoint.context_window, "at least ")
         deadline = None if parameters.timeout is None else started + parameters.timeout
         return self._pass(model, plan, parameters, roles, deadline)
 
@@ -353,13 +399,12 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         constraint = None if plan.grammar is None else Constraint(model.tokenizer.llguidance, plan.grammar)
         if constraint is not None:
             constraint.check()
-        instruction = [] if plan.instruction is None else [{"role": "system", "content": plan.instruction}]
-        prompt_ids = model.prompter.encode_roles([*roles, *instruction], plan.tools)
+        prompt_ids = model.prompter.encode_roles(_roles_of(roles, plan), plan.tools)
         following = plan.otherwise
         otherwise = self._pass(model, following, parameters, roles, deadline) if following else None
         request = Request(
             prompt_ids=tuple(prompt_ids),
-            max_tokens=_room(len(prompt_ids), parameters.max_tokens, checkpoint.context_window),
+            max_tokens=answer_room(len(prompt_ids), parameters.max_tokens, checkpoint.context_window),
             stop_ids=checkpoint.eos_token_ids | model.tokenizer.turn_starts,
             sampling=parameters.sampling(checkpoint.generation, exact_copying=bool(plan.tools or plan.grammar)),
             top_logprobs=parameters.top_logprobs if parameters.logprobs is not True else parameters.top_logprobs or 0,
@@ -403,7 +448,7 @@ class ChatQwen(GenerationParameters, BaseChatModel):
             stop=call.parameters.stop or (),
             with_logprobs=call.request.top_logprobs is not None,
             prompt_tokens=len(call.request.prompt_ids),
-            metadata={"model_name": call.model.checkpoint.name, "precision": engine.info.precision},
+            metadata=_identity(call.model.checkpoint, engine),
             spent=spent,
         )
 
@@ -447,6 +492,8 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         bound = {name: value for name, value in options.items() if value is not None}
         formatted = _openai_tools(tools, strict=strict)
         plan = {name: value for name, value in kwargs.items() if name in PLAN_ARGUMENTS}
+        if "response_format" in plan:
+            plan["response_format"] = as_response_format(plan["response_format"])
         plan_output(tools=formatted, **bound, **plan)  # raises now rather than at the first call
         return self.bind(tools=formatted, **bound, **kwargs)
 
@@ -518,32 +565,9 @@ class ChatQwen(GenerationParameters, BaseChatModel):
         self.close()
 
 
-def _check_bias(logit_bias: Mapping[int, float] | None, vocab_size: int) -> None:
-    for token in logit_bias or ():
-        if not 0 <= token < vocab_size:
-            raise InvalidParameterError(
-                f"logit_bias names the token {token}; this model's tokens go from 0 to {vocab_size - 1}"
-            )
-
-
-def _room(prompt_tokens: int, max_tokens: int | None, window: int, at_least: str = "") -> int:
-    """How long the answer may get.
-
-    Raises:
-        ContextOverflowError: When the prompt and the answer that was asked for are longer than the window.
-    """
-    room = window - prompt_tokens
-    reserved = max_tokens or 1
-    if room < reserved:
-        raise ContextOverflowError(
-            f"the prompt has {at_least}{prompt_tokens} tokens and {reserved} are reserved for the answer, but the "
-            f"context window holds {window}: {at_least}{reserved - room} too many. Shorten or trim the messages, or "
-            "lower `max_tokens`",
-            prompt_tokens=prompt_tokens,
-            reserved_tokens=reserved,
-            context_window=window,
-        )
-    return max_tokens or min(room, MAX_ANSWER_TOKENS)
+def _roles_of(roles: list[Role], plan: OutputPlan) -> list[Role]:
+    """A conversation with what the plan says behind it."""
+    return roles if plan.instruction is None else [*roles, {"role": "system", "content": plan.instruction}]
 
 
 def _openai_tools(tools: Sequence[Any] | None, *, strict: bool | None = None) -> list[dict[str, Any]]:
@@ -556,8 +580,8 @@ def _openai_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
     return {**convert_to_openai_tool(tool, strict=strict), **({"extras": extras} if extras else {})}
 
 
-def _as_result(chunks: list[ChatGenerationChunk]) -> ChatResult:
-    """One message of all chunks, as a caller that adds them up would get it."""
-    message = message_chunk_to_message(AIMessageChunk(content="") + [chunk.message for chunk in chunks])
-    info = {k: message.response_metadata[k] for k in ("finish_reason", "logprobs") if k in message.response_metadata}
-    return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
+def _identity(checkpoint: Checkpoint, engine: Engine) -> dict[str, Any]:
+    """Which model, in which form, as response metadata."""
+    precision = engine.info.precision
+    fingerprint = f"{checkpoint.fingerprint[:16]}-{precision}"
+    return {"model_name": checkpoint.name, "precision": precision, "system_fingerprint": fingerprint}

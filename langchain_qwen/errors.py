@@ -80,11 +80,11 @@ class ConfigurationError(QwenError, ValueError):
     """A setting of the model object or of a call is wrong."""
 
 
-class UnknownParameterError(ConfigurationError):
+class UnknownParameterError(ConfigurationError, core.ModelInvalidRequestError):
     """A parameter that does not exist."""
 
 
-class InvalidParameterError(ConfigurationError):
+class InvalidParameterError(ConfigurationError, core.ModelInvalidRequestError):
     """A parameter value out of its range, or values that contradict each other."""
 
 

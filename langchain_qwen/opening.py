@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from langchain_qwen.checkpoints import Checkpoint, resolve
+from langchain_qwen.parameters import GenerationParameters
 from langchain_qwen.prompting import Prompter, Tokenizer
 
 MOST_HELD = 8
@@ -47,6 +48,13 @@ class OpenModel:
     tokenizer: Tokenizer
     prompter: Prompter
     state: _State
+
+    def with_form(self, parameters: GenerationParameters) -> OpenModel:
+        """The same with prompts of the form that the parameters ask for."""
+        form = self.prompter.with_form(
+            parameters.chat_template_kwargs, continue_final=bool(parameters.continue_final_message)
+        )
+        return self if form is self.prompter else replace(self, prompter=form)
 
     @property
     def changed(self) -> bool:

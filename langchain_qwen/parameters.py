@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import functools
 import secrets
+import sys
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from langchain_qwen.engine import SamplingParams
@@ -56,6 +57,16 @@ class GenerationParameters(BaseModel):
     )
     """The longest answer; None allows 8,192 tokens or what is left of the window."""
 
+    min_tokens: int | None = Field(default=None, ge=0, validation_alias=AliasChoices("min_tokens", "min_new_tokens"))
+    """The model cannot end its answer before it has so many tokens. Strings of `stop`, and a schema's end, do so all
+    the same."""
+
+    ignore_eos: bool | None = None
+    """The model cannot end its answer at all: it goes on until `max_tokens`."""
+
+    n: int | None = Field(default=None, ge=1)
+    """How many answers to give: `generate` returns all, `invoke` the first. Number i has the seed `seed + i`."""
+
     stop: list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
     """Strings that end the answer; they are not part of it."""
 
@@ -76,6 +87,21 @@ class GenerationParameters(BaseModel):
     was found best. False turns this off. A tool that may say something else when called again has
     `extras={"repeatable": True}`. Usage counts both passes; the second one's prompt is longer by the hint."""
 
+    stream_usage: bool | None = None
+    """Whether the last chunk of a stream says how many tokens were used; None is yes."""
+
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Further variables for the checkpoint's chat template. They are part of the prompt's form, not data: never fill
+    them with what somebody else wrote."""
+
+    continue_final_message: bool | None = None
+    """The last message is an AI message, and the answer goes on where it ends."""
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _read_stop(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def check_parameters_agree(self) -> Self:
         """Refuse values that contradict each other."""
@@ -84,6 +110,11 @@ class GenerationParameters(BaseModel):
             raise ValueError(msg)
         if self.stop is not None and "" in self.stop:
             msg = "stop holds an empty string, which would end every answer before it begins; remove it"
+            raise ValueError(msg)
+        if self.max_tokens is not None and (self.min_tokens or 0) > self.max_tokens:
+            msg = (
+                f"min_tokens={self.min_tokens} is more than max_tokens={self.max_tokens}; lower it, or raise max_tokens"
+            )
             raise ValueError(msg)
         return self
 
@@ -113,6 +144,7 @@ class GenerationParameters(BaseModel):
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             logit_bias=self.logit_bias or {},
+            min_tokens=sys.maxsize if self.ignore_eos else self.min_tokens or 0,
             seed=secrets.randbits(63) if self.seed is None else self.seed,
         )
 
@@ -131,6 +163,24 @@ def merged(base: GenerationParameters, overrides: Mapping[str, Any]) -> Generati
     values.update({by_alias.get(name, name): value for name, value in overrides.items()})
     with readable_errors():
         return GenerationParameters(**values)
+
+
+def with_model_kwargs(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of `model_kwargs`, as many LangChain models have it, put beside the others.
+
+    Raises:
+        InvalidParameterError: For a parameter that stands in both with different values.
+    """
+    flat = dict(given)
+    further = flat.pop("model_kwargs", None) or {}
+    if not isinstance(further, Mapping):
+        raise InvalidParameterError(f"model_kwargs={further!r} is no dict of parameters")
+    for name, value in further.items():
+        if flat.setdefault(name, value) != value:
+            raise InvalidParameterError(
+                f"{name}={flat[name]!r} contradicts model_kwargs, which say {value!r}; drop one"
+            )
+    return flat
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import is_dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -10,11 +11,13 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
-from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableBranch, RunnableGenerator, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import TypeAdapter, ValidationError
+from pydantic.v1 import BaseModel as BaseModelV1
 
-from langchain_qwen.errors import InvalidParameterError, OutputTruncatedError
+from langchain_qwen.errors import InvalidParameterError, OutputFormatError, OutputTruncatedError
 
 METHODS = ("json_schema", "function_calling", "json_mode")
 
@@ -33,19 +36,26 @@ def build(
         raise InvalidParameterError(f"method={method!r} is none of {', '.join(METHODS)}")
     pydantic_class = schema if isinstance(schema, type) and is_basemodel_subclass(schema) else None
     tracing = {"ls_structured_output_format": {"kwargs": {"method": method, "strict": strict}, "schema": schema}}
+    further = dict(bound)
+    tools = further.pop("tools", None) or ()
     parser: Any
     llm: Runnable[LanguageModelInput, AIMessage]
     if method == "function_calling":
         name = convert_to_openai_tool(schema)["function"]["name"]
-        llm = model.bind_tools([schema], tool_choice=name, strict=strict, parallel_tool_calls=False, **tracing, **bound)
+        forced = {"tool_choice": name, "strict": strict, "parallel_tool_calls": False}
+        llm = model.bind_tools([schema, *tools], **{**forced, **tracing, **further})
         parser = (
             PydanticToolsParser(tools=[pydantic_class], first_tool_only=True)
             if pydantic_class
             else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
         )
     else:
-        llm = model.bind(response_format=_response_format(schema, method), **tracing, **bound)
+        form = {"response_format": _response_format(schema, method), **tracing, **further}
+        llm = model.bind_tools(tools, **form) if tools else model.bind(**form)
         parser = PydanticOutputParser(pydantic_object=pydantic_class) if pydantic_class else JsonOutputParser()
+        if tools:
+            # Where the model calls a tool instead, there is no object; the raw message has the call.
+            parser = RunnableBranch((lambda message: bool(message.tool_calls), lambda _: None), parser)
     checked: Runnable[Any, Any] = RunnableGenerator(_refuse_truncated, _arefuse_truncated) | parser
     if not include_raw:
         return llm | checked
@@ -54,9 +64,32 @@ def build(
     return RunnableMap(raw=llm) | parse.with_fallbacks([no_result], exception_key="parsing_error")
 
 
+def as_response_format(given: Any) -> Any:
+    """OpenAI's dict for a class; what is no class, as it is."""
+    return _response_format(given, "json_schema") if isinstance(given, type) else given
+
+
+def parsed(schema: type, text: str) -> Any:
+    """The object of a class that a JSON text stands for; a dict for a TypedDict.
+
+    Raises:
+        OutputFormatError: Where the class refuses it: its own validators know more than its JSON Schema.
+    """
+    try:
+        if issubclass(schema, BaseModelV1):
+            return schema.parse_raw(text)
+        return TypeAdapter(schema).validate_json(text)
+    except (ValidationError, ValueError) as error:
+        raise OutputFormatError(
+            f"the answer fits the JSON Schema of {schema.__name__}, but not the class: {error}"
+        ) from error
+
+
 def _response_format(schema: dict[str, Any] | type, method: str) -> dict[str, Any]:
     if method == "json_mode":
         return {"type": "json_object"}
+    if is_dataclass(schema):
+        schema = TypeAdapter(schema).json_schema()
     # A JSON Schema is taken as it stands; classes and tools in OpenAI's or Anthropic's form are converted.
     is_tool = isinstance(schema, dict) and bool({"function", "parameters", "input_schema"} & schema.keys())
     json_schema = schema if isinstance(schema, dict) and not is_tool else convert_to_json_schema(schema)

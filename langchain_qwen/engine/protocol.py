@@ -29,6 +29,8 @@ class SamplingParams:
         presence_penalty: Subtracted once from the logits of tokens in the answer (OpenAI's definition).
         frequency_penalty: Subtracted once for each time a token is in the answer.
         logit_bias: Added to the logits of these token ids.
+        min_tokens: A request's `stop_ids` cannot be chosen before the answer has so many tokens, unless a constraint
+            leaves nothing else.
         seed: With the position in the answer, decides every random number.
     """
 
@@ -40,6 +42,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    min_tokens: int = 0
     seed: int = 0
 
 

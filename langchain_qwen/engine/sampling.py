@@ -7,6 +7,8 @@ for one row costs more than the work.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,6 +62,49 @@ class TokenCounts:
         return np.fromiter(self._answer, np.int64, count), np.fromiter(self._answer.values(), np.float32, count)
 
 
+class Loop:
+    """Ends loops of an answer under a grammar, where nothing else would: small models write the same item for ever.
+
+    An answer is in a loop when its last tokens stood right before them too: at least two periods and 64 tokens of them
+    in the second half of `max_tokens`, where a loop would leave no room for the rest, and 512 anywhere. Each token that
+    goes on with it then lowers the logits of all tokens of the period, until something else is likelier; what closes
+    the string or the list is no part of the period. Before that nothing changes, and the prompt does not count: rows
+    of zeros and other honest repetitions go through.
+
+    Args:
+        max_tokens: Of the request.
+    """
+
+    LONGEST, LATE, ANYWHERE, STEP = 128, 64, 512, np.float32(0.25)
+
+    def __init__(self, max_tokens: int):
+        self._half = max_tokens // 2
+        self._answer: list[int] = []
+        # By period: how many of the last tokens equal those a period before them.
+        self._runs = np.zeros(self.LONGEST + 1, np.int64)
+        self._lowered: dict[int, np.float32] = {}
+
+    def add(self, token: int) -> None:
+        """One more token of the answer."""
+        before = np.array(self._answer[: -self.LONGEST - 1 : -1], np.int64)  # the nearest first
+        runs = self._runs[1 : len(before) + 1]
+        runs[:] = np.where(before == token, runs + 1, 0)
+        self._answer.append(token)
+        least = self.LATE if len(self._answer) > self._half else self.ANYWHERE
+        looping = np.flatnonzero(self._runs >= np.maximum(2 * np.arange(len(self._runs)), least))
+        if len(looping):
+            for looped in {*self._answer[-looping[0] :]}:
+                self._lowered[looped] = self._lowered.get(looped, np.float32(0)) + self.STEP
+
+    def lower(self, logits: Logits) -> Logits:
+        """The logits, lowered where there is a loop."""
+        if not self._lowered:
+            return logits
+        logits = logits.copy()
+        logits[[*self._lowered]] -= np.fromiter(self._lowered.values(), np.float32, len(self._lowered))
+        return logits
+
+
 def needs_counts(params: SamplingParams) -> bool:
     """Whether any penalty is on."""
     return (params.repetition_penalty, params.presence_penalty, params.frequency_penalty) != (1.0, 0.0, 0.0)
@@ -82,6 +127,13 @@ def adjust(logits: Logits, params: SamplingParams, counts: TokenCounts | None) -
         logits[ids] -= np.float32(params.frequency_penalty) * times
         logits[ids] -= np.float32(params.presence_penalty)
     return logits
+
+
+def without(logits: Logits, ids: Collection[int]) -> Logits:
+    """These ids cannot be chosen, unless there are no others."""
+    masked = logits.copy()
+    masked[list(ids)] = -np.inf
+    return masked if masked.max() > -np.inf else logits
 
 
 def keep_probabilities(logits: Logits, params: SamplingParams) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -41,6 +41,7 @@ class Sequence:
         self._allowed: NDArray[np.bool_] | None = None  # by the grammar, for the next token, where known already
         self.few_allowed: NDArray[np.intp] | None = None
         self._counts: sampling.TokenCounts | None = None
+        self._loop = sampling.Loop(request.max_tokens) if request.constraint else None
         self._cached: int | None = None
         self._submitted = time.monotonic()
         self._admitted = 0.0
@@ -158,9 +159,13 @@ class Sequence:
 
     def _choose(self, row: sampling.Logits) -> int:
         logits = sampling.adjust(row, self.request.sampling, self._counts)
+        if self._loop:
+            logits = self._loop.lower(logits)
         if self._matcher:
             allowed = self._matcher.allowed() if self._allowed is None else self._allowed
             logits = np.where(allowed[: len(logits)], logits, np.float32(-np.inf))
+        if self.answer_length < self.request.sampling.min_tokens:
+            logits = sampling.without(logits, self.request.stop_ids)
         return sampling.choose(logits, self.request.sampling, self.answer_length)
 
     def _append(self, token: int, row: sampling.Logits) -> None:
@@ -168,6 +173,8 @@ class Sequence:
         self._allowed = self.few_allowed = None
         if self._counts:
             self._counts.add(token)
+        if self._loop:
+            self._loop.add(token)
         if self._matcher:
             self._matcher.accept(token)
         if self.request.top_logprobs is None:

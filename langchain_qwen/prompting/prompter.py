@@ -20,7 +20,7 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from langchain_qwen.errors import InvalidMessagesError, InvalidSchemaError
+from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError, InvalidSchemaError
 from langchain_qwen.forks import renewed_lock
 from langchain_qwen.prompting.guard import ControlTokens, Guard
 from langchain_qwen.prompting.roles import Role, to_roles
@@ -28,6 +28,9 @@ from langchain_qwen.prompting.template import ChatTemplate
 from langchain_qwen.prompting.tokenizer import Tokenizer
 
 Tool = Mapping[str, Any]
+
+# Behind the last message where it is continued. Text that holds it elsewhere does no harm: the last one counts.
+_MARK = "\ufffe continue \ufffe"
 
 
 class Prompter:
@@ -46,6 +49,22 @@ class Prompter:
         self._control = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
         self._encode_piece = _Remembered(tokenizer.encode)
         self._longest_token = max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size))
+        self._variables: Mapping[str, Any] = {}
+        self._continue_final = False
+
+    def with_form(self, variables: Mapping[str, Any] | None, *, continue_final: bool = False) -> Prompter:
+        """This prompter with more variables for the template, or one whose prompts end within the last message.
+
+        Raises:
+            InvalidParameterError: For variables that the messages and tools make up.
+        """
+        if taken := {"messages", "tools", "add_generation_prompt", "continue_final_message"} & {*(variables or ())}:
+            raise InvalidParameterError(f"chat_template_kwargs cannot set {', '.join(sorted(taken))}; leave it out")
+        if not variables and not continue_final:
+            return self
+        other = copy.copy(self)
+        other._variables, other._continue_final = dict(variables or {}), continue_final
+        return other
 
     @classmethod
     def from_folder(cls, folder: Path, tokenizer: Tokenizer) -> Prompter:
@@ -64,7 +83,7 @@ class Prompter:
 
     def render(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> str:
         """The prompt as text, as the template writes it, up to where the answer begins; raises as `encode` does."""
-        return self._template.render(_read(self._prepare(messages)), _plain(tools))
+        return self._render(_read(self._prepare(messages)), _plain(tools))
 
     def encode(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> list[int]:
         """The prompt as ids, exactly as it is sent, up to where the answer begins.
@@ -84,7 +103,7 @@ class Prompter:
         guard = Guard(self._controls, self._template.source, roles, plain_tools)
         # Roles are ours, not data, and templates compare them.
         hidden = [{key: value if key == "role" else guard.hide(value) for key, value in role.items()} for role in roles]
-        rendered = self._template.render(hidden, guard.hide(plain_tools))
+        rendered = self._render(hidden, guard.hide(plain_tools))
         ids: list[int] = []
         for position, piece in enumerate(self._control.split(rendered)):
             if position % 2:
@@ -92,6 +111,17 @@ class Prompter:
             elif piece:
                 ids.extend(self._encode_piece(guard.reveal(piece)))
         return ids
+
+    def _render(self, roles: list[Role], tools: list[Any]) -> str:
+        if not self._continue_final:
+            return self._template.render(roles, tools, self._variables)
+        if roles[-1]["role"] != "assistant" or roles[-1].get("tool_calls"):
+            raise InvalidMessagesError(
+                "continue_final_message needs an AI message without tool calls at the end, and no `response_format`"
+            )
+        # transformers' way, too: what stands behind the mark is not sent.
+        roles = [*roles[:-1], {**roles[-1], "content": roles[-1]["content"] + _MARK}]
+        return self._template.render(roles, tools, self._variables, opens_answer=False).rpartition(_MARK)[0]
 
     def count(self, messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> int:
         """The length of `encode`, also for parts of a conversation as trimmers cut them; 0 for no messages."""

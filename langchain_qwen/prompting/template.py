@@ -65,8 +65,21 @@ class ChatTemplate:
             )
         return cls(source, tuple((name, _text(config[name])) for name in _SPECIAL_TOKENS if config.get(name)))
 
-    def render(self, roles: list[dict[str, Any]], tools: list[Any]) -> str:
-        """The text of a conversation, up to where the answer begins.
+    def render(
+        self,
+        roles: list[dict[str, Any]],
+        tools: list[Any],
+        variables: Mapping[str, Any] | None = None,
+        *,
+        opens_answer: bool = True,
+    ) -> str:
+        """The text of a conversation.
+
+        Args:
+            roles: The messages.
+            tools: The tools.
+            variables: More that the template may ask for.
+            opens_answer: Whether the text ends where the answer begins, or with the last message.
 
         Raises:
             InvalidMessagesError: If the template refuses the conversation.
@@ -74,12 +87,18 @@ class ChatTemplate:
             CheckpointError: If it fails, or takes more work than the conversation can be worth.
         """
         template, cost = _compile(self.source)
-        variables = dict(self.special_tokens)
         try:
             text: str = within(
-                Budget(UNITS, (roles, tools), cost),
+                Budget(UNITS, (roles, tools, variables), cost),
                 lambda: template.render(
-                    messages=roles, tools=tools or None, documents=None, add_generation_prompt=True, **variables
+                    **{
+                        **dict(self.special_tokens),
+                        "documents": None,
+                        **(variables or {}),
+                        "messages": roles,
+                        "tools": tools or None,
+                        "add_generation_prompt": opens_answer,
+                    }
                 ),
             )
         except TemplateWorkError as error:

@@ -68,6 +68,8 @@ def naive_generate(model: torch.nn.Module, request: Request) -> list[int]:
     prompt, answer = list(request.prompt_ids), []
     while len(answer) < request.max_tokens:
         logits = model(torch.tensor([prompt + answer])).logits[0, -1].float().numpy()
+        if len(answer) < request.sampling.min_tokens:
+            logits[sorted(request.stop_ids)] = -np.inf
         token = naive_choose(logits, request.sampling, prompt, answer)
         if token in request.stop_ids:
             break

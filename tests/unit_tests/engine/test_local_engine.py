@@ -85,6 +85,7 @@ SAMPLING = st.fixed_dictionaries(
         "presence_penalty": st.sampled_from([0.0, 0.5]),
         "frequency_penalty": st.sampled_from([0.0, 0.4]),
         "logit_bias": st.dictionaries(st.integers(0, 319), st.floats(-5, 5, width=16), max_size=2),
+        "min_tokens": st.sampled_from([0, 3, 9]),
         "seed": st.integers(0, 2**63),
     }
 )
@@ -152,6 +153,16 @@ def test_stop_tokens_end_the_answer_and_are_no_part_of_it(engine):
     events = list(engine.stream(request([1, 2, 3], 5, logit_bias={266: 1000})))
     assert tokens(events) == []
     assert events[-1].reason == "stop"
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(prompt=PROMPT, sampling=SAMPLING, bias=st.sampled_from([3.0, 30.0]))
+def test_an_answer_that_wants_to_end_does_not_before_min_tokens(engine, plain_model, prompt, sampling, bias):
+    wanted = request(prompt, max_tokens=8, **{**sampling, "logit_bias": dict.fromkeys(STOP, bias)})
+    answer = tokens(engine.stream(wanted))
+    assert answer == naive_generate(plain_model, wanted)
+    assert len(answer) >= min(8, sampling["min_tokens"])
+    assert not STOP & set(answer)
 
 
 def test_logprobs(engine, plain_model):

@@ -1,0 +1,100 @@
+"""Several prompts, or several answers to one prompt, at the same time: the engine makes one step of them all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import LLMResult
+from langchain_core.runnables import RunnableConfig
+
+from langchain_qwen.engine.local import MAX_RUNNING
+from langchain_qwen.results import combined
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+def side_by_side(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Run each on a thread of its own, in a copy of the caller's context.
+
+    Once all have ended, the error of the first one that failed is raised.
+    """
+    with ThreadPoolExecutor(min(len(tasks), MAX_RUNNING)) as pool:
+        futures = [pool.submit(contextvars.copy_context().run, task) for task in tasks]
+    return [future.result() for future in futures]
+
+
+def drain(streams: Sequence[Generator[Item, None, None]]) -> list[list[Item]]:
+    """All items of all streams.
+
+    The first stream goes ahead until its first item, so that the others find its prompt computed.
+    """
+    first, *others = streams
+    if not others:
+        return [list(first)]
+    head = next(first)
+    tasks: list[Callable[[], list[Item]]] = [lambda: [head, *first], *(lambda s=s: list(s) for s in others)]
+    return side_by_side(tasks)
+
+
+async def adrain(streams: Sequence[AsyncGenerator[Item, None]]) -> list[list[Item]]:
+    """As `drain`."""
+
+    async def rest(stream: AsyncGenerator[Item, None]) -> list[Item]:
+        return [item async for item in stream]
+
+    first, *others = streams
+    if not others:
+        return [await rest(first)]
+    head = await first.__anext__()
+    ahead, *behind = await asyncio.gather(rest(first), *map(rest, others))
+    return [[head, *ahead], *behind]
+
+
+class Together(BaseChatModel):
+    """A chat model whose engine gains from several calls at once."""
+
+    def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
+        """As in every LangChain model; several prompts run together."""
+        run_id = kwargs.pop("run_id", None)
+        if len(messages) < 2:
+            return super().generate(messages, *args, run_id=run_id, **kwargs)
+        one = super().generate
+        run_ids = [run_id, *[None] * (len(messages) - 1)]
+        tasks = [
+            partial(one, [prompt], *args, run_id=run_id, **kwargs)
+            for prompt, run_id in zip(messages, run_ids, strict=True)
+        ]
+        return combined(side_by_side(tasks))
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """As in every Runnable; without a `max_concurrency`, as many run together as the engine takes."""
+        return super().batch(inputs, _wide(config), **kwargs)
+
+    def batch_as_completed(
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `batch`, each answer when it is there."""
+        return super().batch_as_completed(inputs, _wide(config), **kwargs)
+
+
+def _wide(config: RunnableConfig | Sequence[RunnableConfig] | None) -> Any:
+    if config is not None and not isinstance(config, Mapping):
+        return [_wide(one) for one in config]
+    given = {name: value for name, value in (config or {}).items() if value is not None}
+    return {"max_concurrency": MAX_RUNNING, **given}
