@@ -118,10 +118,8 @@ def _labels(question: Any) -> list[Any]:
 def _asked(question: Any) -> list[str]:
     instructions = _text(question.instructions)
     match question:
-        case core.Noul(criteria=None):
-            return [instructions]
         case core.Noul(criteria=criteria):
-            yes, no = _text(criteria.true), _text(criteria.false)
+            yes, no = (_text(criteria.true), _text(criteria.false)) if criteria else ("", "")
             return ["\n".join([instructions, *([f"Yes: {yes}"] if yes else []), *([f"No: {no}"] if no else [])])]
         case core.Choice():
             said = question.criteria.items()
