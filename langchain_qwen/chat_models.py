@@ -37,9 +37,9 @@ from langchain_qwen.engine import Constraint, Engine, Request, prefixes
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.sharing import EngineKey, Leases
-from langchain_qwen.errors import EngineError, InvalidParameterError
+from langchain_qwen.errors import ContextOverflowError, EngineError, InvalidParameterError
 from langchain_qwen.opening import Opener, OpenModel, Source
-from langchain_qwen.output import content_blocks
+from langchain_qwen.output import content_blocks, deciding
 from langchain_qwen.output.answer import PROVIDER, Answer, Spent
 from langchain_qwen.output.passes import after_results
 from langchain_qwen.output.plan import PLAN_ARGUMENTS, OutputPlan, plan_output, shown
@@ -72,7 +72,16 @@ class _Call:
     parameters: GenerationParameters
     request: Request
     otherwise: _Call | None
-    """What follows where this brings nothing; see `langchain_qwen.output.passes`."""
+    """What follows where this brings nothing; see `langchain_qwen.output.passes`. For a pass that decides, what is
+    generated where there is no room for it."""
+    then: Callable[[str], _Call] | None = None
+    """What follows a pass that decides, by what it said."""
+
+    def next(self, answer: Answer) -> _Call | None:
+        """What has to be generated after this."""
+        if not answer.wanting:
+            return None
+        return self.then(answer.decision) if self.then else self.otherwise
 
 
 class ChatQwen(GenerationParameters, Together):
@@ -319,8 +328,8 @@ class ChatQwen(GenerationParameters, Together):
         call: _Call | None = self._prepare(messages, stop, kwargs)
         spent = Spent()
         while call is not None:
-            engine, request = self._engine(call)
-            answer = self._answer(call, engine, spent)
+            now, engine, request = self._engine(call)
+            answer = self._answer(now, engine, spent)
             events = engine.stream(request)
             try:
                 for event in events:
@@ -329,7 +338,7 @@ class ChatQwen(GenerationParameters, Together):
                         break
             finally:
                 events.close()
-            call = call.otherwise if answer.wanting else None
+            call = now.next(answer)
 
     async def _achunks(
         self,
@@ -341,8 +350,8 @@ class ChatQwen(GenerationParameters, Together):
         call: _Call | None = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
         spent = Spent()
         while call is not None:
-            engine, request = await asyncio.to_thread(self._engine, call)
-            answer = self._answer(call, engine, spent)
+            now, engine, request = await asyncio.to_thread(self._engine, call)
+            answer = self._answer(now, engine, spent)
             events = engine.astream(request)
             try:
                 async for event in events:
@@ -352,7 +361,7 @@ class ChatQwen(GenerationParameters, Together):
                         break
             finally:
                 await events.aclose()
-            call = call.otherwise if answer.wanting else None
+            call = await asyncio.to_thread(now.next, answer)
 
     def _read_call(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -384,7 +393,31 @@ class ChatQwen(GenerationParameters, Together):
         # Says so now where reading megabytes would only tell how many too many they are.
         answer_room(model.prompter.least(messages), parameters.max_tokens, checkpoint.context_window, "at least ")
         deadline = None if parameters.timeout is None else started + parameters.timeout
-        return self._pass(model, plan, parameters, roles, deadline)
+        call = self._pass(model, plan, parameters, roles, deadline)
+        decides = parameters.decide_calls and not parameters.continue_final_message and deciding.is_open(plan)
+        return self._deciding(call, roles) if decides else call
+
+    def _deciding(self, call: _Call, roles: list[Role]) -> _Call:
+        """The pass that decides which calls are made; see `langchain_qwen.output.deciding`."""
+        model, plan, deadline = call.model, call.plan, call.request.deadline
+        checkpoint = model.checkpoint
+        none = model.tokenizer.encode(deciding.NONE)[0]
+        asked = OutputPlan(grammar=deciding.grammar(plan), calls=False, shown=False, decides=True)
+        parameters = GenerationParameters(
+            temperature=0.0,
+            repetition_penalty=1.0,
+            max_tokens=deciding.MAX_TOKENS,
+            logit_bias={none: deciding.leaning(checkpoint.config["hidden_size"])},
+        )
+        try:
+            first = self._pass(model, asked, parameters, deciding.question(plan, roles), deadline)
+        except ContextOverflowError:
+            return call
+
+        def then(text: str) -> _Call:
+            return self._pass(model, deciding.decided(plan, text), call.parameters, roles, deadline)
+
+        return replace(first, otherwise=call, then=then)
 
     def _pass(
         self,
@@ -413,16 +446,18 @@ class ChatQwen(GenerationParameters, Together):
         )
         return _Call(model, plan, parameters, request, otherwise)
 
-    def _engine(self, call: _Call) -> tuple[Engine, Request]:
-        """The engine, and the request cut to what its KV memory holds where no length was asked for.
+    def _engine(self, call: _Call) -> tuple[_Call, Engine, Request]:
+        """What is generated, the engine, and the request cut to what its KV memory holds where no length was asked for.
 
         What is still too long, the engine refuses.
         """
         engine = self._shared_engine(call.model.checkpoint, call.request.deadline)
-        if call.parameters.max_tokens is not None:
-            return engine, call.request
         room = max(1, engine.info.context_window - len(call.request.prompt_ids))
-        return engine, replace(call.request, max_tokens=min(call.request.max_tokens, room))
+        if call.then and call.otherwise and room < call.request.max_tokens:
+            return self._engine(call.otherwise)
+        if call.parameters.max_tokens is not None:
+            return call, engine, call.request
+        return call, engine, replace(call.request, max_tokens=min(call.request.max_tokens, room))
 
     def _shared_engine(self, checkpoint: Checkpoint, deadline: float | None = None) -> Engine:
         """The engine that all in this process with the same weights share, loaded if need be."""

@@ -63,7 +63,7 @@ class Answer:
         self.complete = False
         """Whether this was all; the engine's iterator can be closed then."""
         self.wanting = False
-        """Whether the plan's `otherwise` has to be generated."""
+        """Whether something else has to be generated: the plan's `otherwise`, or what this pass decided."""
         self.spent = spent or Spent()
         self._token_bytes = token_bytes
         self._plan = plan
@@ -76,6 +76,11 @@ class Answer:
         self.spent.passes += 1
         self.spent.prompt_tokens += prompt_tokens
         self._first_token = time.monotonic()
+
+    @property
+    def decision(self) -> str:
+        """What a pass that decides has said."""
+        return self._showing.hidden
 
     def feed(self, event: Event) -> list[ChatGenerationChunk]:
         """The chunks that an event completes; none where text is held back."""
@@ -102,7 +107,7 @@ class Answer:
         chunks = self._chunks(self._parser.finish())
         spent = self.spent
         spent.decode_s += time.monotonic() - self._first_token
-        self.wanting = self._plan.otherwise is not None and not self._showing.anything
+        self.wanting = self._plan.decides or (self._plan.otherwise is not None and not self._showing.anything)
         if self.wanting:
             return []
         if self._logprobs:
