@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -59,6 +59,7 @@ from langchain_qwen.structured_output import as_response_format
 from langchain_qwen.together import Together, adrain, drain
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
+_NOT_SHOWN = ("metadata", "profile", "callbacks", "api_key")
 
 content_blocks.register()
 
@@ -163,6 +164,16 @@ class ChatQwen(GenerationParameters, Together):
     def model_name(self) -> str:
         """`model`, under the name that most LangChain models have it."""
         return self.model
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What it is first, then what was set; not what LangChain writes into every model."""
+        first = {name: getattr(self, name) for name in ("model", "precision", "device")}
+        others = {name: field for name, field in type(self).model_fields.items() if name not in (*first, *_NOT_SHOWN)}
+        given = {name: getattr(self, name) for name in others}
+        was_set = (
+            name for name, field in others.items() if given[name] != field.get_default(call_default_factory=True)
+        )
+        return [*first.items(), *((name, given[name]) for name in was_set)]
 
     @property
     def _llm_type(self) -> str:

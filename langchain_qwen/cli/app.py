@@ -193,7 +193,7 @@ def quantize_command(
     act_order: Annotated[bool, typer.Option(help="Group the columns by how much they matter.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Quantise a model with calibration text (extra [gptq]), and report what that costs.
+    """Quantise a model with calibration text (needs the extra "gptq"), and report what that costs.
 
     int4 and int8 need no such step: any model is rounded when it is first loaded. GPTQ fits the rounding to a text.
     """

@@ -35,7 +35,8 @@ def show(content: str | RenderableType) -> None:
     if isinstance(content, str):
         write(content + "\n")
     else:
-        Console(highlight=False).print(content)
+        # Lines of text are the terminal's to break; tables are as wide as it is.
+        Console(highlight=False).print(content, soft_wrap=isinstance(content, Text))
 
 
 def say(text: str, *, style: str = "dim") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -38,6 +38,9 @@ class GuardedChatModel(BaseChatModel):
 
     model: BaseChatModel
     parser: CompiledPolicy
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [("model", self.model), ("parser", self.parser)]
 
     @property
     def _llm_type(self) -> str:
