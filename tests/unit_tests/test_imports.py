@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "regular_files": {"errors"},
     "checkpoints": {"errors", "forks", "regular_files"},
     "prompting": {"errors", "forks", "regular_files"},
-    "engine": {"errors", "forks", "checkpoints", "_version"},
+    "bars": set(),
+    "engine": {"errors", "forks", "bars", "checkpoints", "_version"},
     "output": {"errors", "engine"},
     "other_names": set(),
     "parameters": {"errors", "engine", "other_names"},
@@ -27,7 +28,8 @@ MAY_IMPORT = {
     "profile": {"parameters"},
     "bounds": {"errors", "parameters"},
     "results": {"structured_output"},
-    "together": {"engine", "results"},
+    "reading": {"bars", "engine"},
+    "together": {"engine", "reading", "results"},
     "opening": {"checkpoints", "parameters", "prompting"},
     "chat_models": {
         "bounds",
@@ -42,6 +44,7 @@ MAY_IMPORT = {
         "opening",
         "output",
         "parameters",
+        "reading",
         "structured_output",
     },
     "capabilities": {"errors", "prompting"},
@@ -55,7 +58,7 @@ MAY_IMPORT = {
     "personas": {"errors", "inputs", "output", "capabilities", "stepping"},
     "quantizing": {"errors", "checkpoints", "engine", "prompting"},
     "cli": {"_version", "errors", "checkpoints", "engine", "chat_models", "prompting", "personas", "quantizing"},
-    "safety": {"errors", "forks", "inputs", "capabilities", "prompting", "structured_output", "yes_or_no"},
+    "safety": {"errors", "forks", "inputs", "capabilities", "prompting", "reading", "structured_output", "yes_or_no"},
     "middleware": {"errors", "capabilities", "grounding", "history", "personas", "safety"},
 }
 
