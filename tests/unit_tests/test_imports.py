@@ -127,9 +127,9 @@ def test_the_command_line_starts_without_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_readme_tree_is_the_disk():
-    readme = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
-    tree = readme.split("    langchain_qwen/\n")[1].split("\n\n")[0]
+def test_the_tree_of_the_manual_is_the_disk():
+    page = (PACKAGE.parent / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    tree = page.split("    langchain_qwen/\n")[1].split("\n\n")[0]
     for line in tree.splitlines():
         name = line.split()[0]
         if line.startswith("      ") and not line.startswith("        "):
