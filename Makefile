@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MODEL ?= coder-1.5b
 
-.PHONY: help setup demo test unit_tests integration_tests test-native fuzz lint format type notebooks clean
+.PHONY: help setup demo test unit_tests integration_tests test-native fuzz lint format docs pictures notebooks clean
 
 help:
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -51,6 +51,25 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Their own environment: the manual's tools are no part of what is tested.
+DOCS := build/docs-env
+
+$(DOCS)/.ready: pyproject.toml
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		$$(sed -n 's/^docs = \[\(.*\)\]$$/\1/p' pyproject.toml | sed 's/", "/ /g; s/"//g')
+	touch $@
+
+docs: $(DOCS)/.ready ## the manual as a web site in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+pictures: setup ## the pictures of the README, anew; needs tmux
+	$(BIN)/python docs/pictures/speed.py
+	$(BIN)/python docs/pictures/terminal.py
+
+notebooks: setup ## run the notebooks with coder-1.5b and keep their output in them
+	for notebook in cookbook/*.ipynb; do $(BIN)/python cookbook/run.py $$notebook || exit 1; done
 
 format: setup ## let ruff format and fix
 	$(BIN)/ruff format .

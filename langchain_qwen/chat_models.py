@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -54,11 +54,13 @@ from langchain_qwen.parameters import (
 from langchain_qwen.profile import profile_of
 from langchain_qwen.prompting import Prompter, check_conversation
 from langchain_qwen.prompting.roles import Role, to_roles
+from langchain_qwen.reading import Watch, events_only
 from langchain_qwen.results import Closing, as_result, combined_llm_outputs
 from langchain_qwen.structured_output import as_response_format
-from langchain_qwen.together import Together, adrain, drain
+from langchain_qwen.together import Together, adrain, drain, interruption
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
+_NOT_SHOWN = ("metadata", "profile", "callbacks", "api_key")
 
 content_blocks.register()
 
@@ -173,6 +175,16 @@ class ChatQwen(GenerationParameters, Together):
         """`model`, under the name that most LangChain models have it."""
         return self.model
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What it is first, then what was set; not what LangChain writes into every model."""
+        first = {name: getattr(self, name) for name in ("model", "precision", "device")}
+        others = {name: field for name, field in type(self).model_fields.items() if name not in (*first, *_NOT_SHOWN)}
+        given = {name: getattr(self, name) for name in others}
+        was_set = (
+            name for name, field in others.items() if given[name] != field.get_default(call_default_factory=True)
+        )
+        return [*first.items(), *((name, given[name]) for name in was_set)]
+
     @property
     def _llm_type(self) -> str:
         return "chat-qwen"
@@ -259,19 +271,22 @@ class ChatQwen(GenerationParameters, Together):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  core calls it for streams only
+        run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return as_result(drain([self._stream(messages, stop, **one) for one in self._answers(stop, kwargs)]))
+        told = events_only(run_manager)  # of tokens, core tells for streams only
+        return as_result(drain([self._stream(messages, stop, told, **one) for one in self._answers(stop, kwargs)]))
 
     async def _agenerate(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return as_result(await adrain([self._astream(messages, stop, **one) for one in self._answers(stop, kwargs)]))
+        told = events_only(run_manager)
+        streams = [self._astream(messages, stop, told, **one) for one in self._answers(stop, kwargs)]
+        return as_result(await adrain(streams))
 
     def _answers(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The arguments of each of `n` answers."""
@@ -290,7 +305,7 @@ class ChatQwen(GenerationParameters, Together):
         **kwargs: Any,
     ) -> Generator[ChatGenerationChunk, None, None]:
         closing = self._closing(stop, kwargs)
-        with contextlib.closing(self._chunks(messages, stop, **kwargs)) as chunks:
+        with contextlib.closing(self._chunks(messages, stop, Watch(run_manager), **kwargs)) as chunks:
             for chunk in map(closing.close, chunks):
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -304,7 +319,7 @@ class ChatQwen(GenerationParameters, Together):
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         closing = self._closing(stop, kwargs)
-        async with contextlib.aclosing(self._achunks(messages, stop, **kwargs)) as chunks:
+        async with contextlib.aclosing(self._achunks(messages, stop, Watch(run_manager), **kwargs)) as chunks:
             async for chunk in chunks:
                 closing.close(chunk)
                 if run_manager:
@@ -322,7 +337,8 @@ class ChatQwen(GenerationParameters, Together):
     def _chunks(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
+        stop: list[str] | None,
+        watch: Watch,
         **kwargs: Any,
     ) -> Generator[ChatGenerationChunk, None, None]:
         call: _Call | None = self._prepare(messages, stop, kwargs)
@@ -333,17 +349,20 @@ class ChatQwen(GenerationParameters, Together):
             events = engine.stream(request)
             try:
                 for event in events:
+                    watch.see(event)
                     yield from answer.feed(event)
                     if answer.complete:
                         break
             finally:
+                watch.close()
                 events.close()
             call = now.next(answer)
 
     async def _achunks(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
+        stop: list[str] | None,
+        watch: Watch,
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         # Reading files, compiling grammars and loading weights must not block the event loop.
@@ -355,11 +374,13 @@ class ChatQwen(GenerationParameters, Together):
             events = engine.astream(request)
             try:
                 async for event in events:
+                    await watch.asee(event)
                     for chunk in answer.feed(event):
                         yield chunk
                     if answer.complete:
                         break
             finally:
+                watch.close()
                 await events.aclose()
             call = await asyncio.to_thread(now.next, answer)
 
@@ -443,6 +464,7 @@ class ChatQwen(GenerationParameters, Together):
             top_logprobs=parameters.top_logprobs if parameters.logprobs is not True else parameters.top_logprobs or 0,
             constraint=constraint,
             deadline=deadline,
+            interrupted=interruption(),
         )
         return _Call(model, plan, parameters, request, otherwise)
 

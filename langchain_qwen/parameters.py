@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from langchain_qwen.engine import SamplingParams
 from langchain_qwen.errors import InvalidParameterError, UnknownParameterError
+from langchain_qwen.other_names import PARAMETERS
 
 # The longest answer that Qwen2.5 is published for.
 MAX_ANSWER_TOKENS = 8192
@@ -206,7 +207,8 @@ def check_names(given: Iterable[str], accepted: Set[str]) -> None:
     for name in given:
         if name not in accepted:
             near = difflib.get_close_matches(name, accepted, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(accepted))}"
+            otherwise = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(accepted))}"
+            hint = PARAMETERS.get(name, otherwise)
             raise UnknownParameterError(f"there is no parameter {name!r}; {hint}")
 
 

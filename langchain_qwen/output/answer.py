@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 
-from langchain_qwen.engine import Event, Finished, Started, Token
+from langchain_qwen.engine import Event, Finished, Reading, Started, Token
 from langchain_qwen.output.chunks import ChunkMaker
 from langchain_qwen.output.parser import OutputParser
 from langchain_qwen.output.passes import Showing
@@ -85,6 +85,8 @@ class Answer:
     def feed(self, event: Event) -> list[ChatGenerationChunk]:
         """The chunks that an event completes; none where text is held back."""
         match event:
+            case Reading():
+                return []
             case Started():
                 self.spent.cached_tokens += event.cached_tokens
                 self.spent.queue_s += event.queue_s
