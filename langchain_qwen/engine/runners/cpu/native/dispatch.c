@@ -23,6 +23,28 @@ static bool has_avx_vnni(void) {
 }
 #endif
 
+#if defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
+
+static bool has_dot_product(void) { return getauxval(AT_HWCAP) & 1 << 20; }  // HWCAP_ASIMDDP
+static bool has_i8mm(void) { return has_dot_product() && getauxval(AT_HWCAP2) & 1 << 13; }
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+
+static bool has(const char *feature) {
+    int value = 0;
+    size_t size = sizeof value;
+    return !sysctlbyname(feature, &value, &size, NULL, 0) && value;
+}
+static bool has_dot_product(void) { return has("hw.optional.arm.FEAT_DotProd"); }
+static bool has_i8mm(void) { return has_dot_product() && has("hw.optional.arm.FEAT_I8MM"); }
+#else
+static bool has_dot_product(void) { return false; }
+static bool has_i8mm(void) { return false; }
+#endif
+#endif
+
 static bool always(void) { return true; }
 
 typedef struct {
@@ -44,6 +66,12 @@ static const table tables[] = {
 #endif
 #ifdef LQ_WITH_AVX2
     {&lq_kernels_avx2, has_avx2, true},
+#endif
+#ifdef LQ_WITH_I8MM
+    {&lq_kernels_i8mm, has_i8mm, true},
+#endif
+#ifdef LQ_WITH_NEON
+    {&lq_kernels_neon, has_dot_product, true},
 #endif
     {&lq_kernels_portable, always, true},
 };
