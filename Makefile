@@ -29,9 +29,10 @@ unit_tests: setup ## tests that need neither weights nor a network
 integration_tests: setup ## tests on a real Qwen2.5 checkpoint (pulled at first use)
 	$(BIN)/python -m pytest tests/integration_tests --benchmark-disable
 
-test-native: ## the C engine under the address and undefined-behaviour sanitizers, on random models and schedules
+test-native: ## the C engine under sanitizers, on random models and schedules; AMX by emulation, ARM under qemu where it is
 	sh tests/native/build.sh fuzz
-	build/fuzzers/fuzz/fuzz 200
+	build/fuzzers/fuzz/fuzz 60
+	sh tests/native/aarch64.sh 20
 
 FUZZ_SECONDS ?= 600
 CLANG ?= clang
