@@ -1,6 +1,6 @@
 """Builds the package's wheels for all platforms on one machine, with the compiler of the package `ziglang`.
 
-    python wheels.py FOLDER [TAG...]    build those, or all, into FOLDER, and check each
+    python wheels.py FOLDER [TAG...]    build those, or all, into FOLDER, and check each; "here" is the tag for this machine
 
 hatch_build.py compiles; this names the targets. Needs hatchling, ziglang, auditwheel and lief: `make wheels` has them.
 """
@@ -16,6 +16,7 @@ from email.parser import Parser
 from pathlib import Path
 
 import lief
+from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
 ROOT = Path(__file__).parent
@@ -34,6 +35,11 @@ TARGETS = {
 SYSTEM = re.compile(r"lib(c|m)\.so\.6|libpthread\.so\.0|/usr/lib/libSystem\.B\.dylib|KERNEL32\.dll|api-ms-win-crt-.*\.dll")
 MUSL = re.compile(r"libc\.so")
 LINKERS = {"__dso_handle", "_mh_dylib_header"}  # marks that every library for macOS has
+
+
+def here() -> str:
+    """The tag of the wheel that pip would take on this machine."""
+    return next(tag.platform for tag in sys_tags() if tag.platform in TARGETS)
 
 
 def compiler(tag: str) -> list[str]:
@@ -100,7 +106,7 @@ def faults(wheel: Path, tag: str, folder: Path) -> list[str]:
 def main() -> None:
     """Build and check; see the top of the file."""
     lief.logging.disable()
-    folder, chosen = Path(sys.argv[1]), sys.argv[2:] or list(TARGETS)
+    folder, chosen = Path(sys.argv[1]), [here() if tag == "here" else tag for tag in sys.argv[2:]] or list(TARGETS)
     folder.mkdir(parents=True, exist_ok=True)
     wrong = 0
     for tag in chosen:

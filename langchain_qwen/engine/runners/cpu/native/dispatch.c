@@ -3,14 +3,10 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "x86.h"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
-
-static bool has_avx2(void) {
-    unsigned a, b, c, d;  // not all compilers know F16C as a feature to ask for by name
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
-}
+static bool has_avx2(void) { return lq_x86_has(LQ_AVX2); }
 #endif
 
 static bool always(void) { return true; }
@@ -37,7 +33,7 @@ const lq_kernels *lq_kernels_named(const char *name) {
     return NULL;
 }
 
-__attribute__((visibility("default"))) const char *lq_kernels_list(int index, int *runs, int *proven) {
+EXPORT const char *lq_kernels_list(int index, int *runs, int *proven) {
     if (index < 0 || index >= TABLES) return NULL;
     *runs = tables[index].runs();
     *proven = tables[index].proven;

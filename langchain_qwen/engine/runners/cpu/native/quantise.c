@@ -4,6 +4,7 @@
 
 #include "half.h"
 #include "kernels.h"
+#include "x86.h"
 
 enum { LANES = 8 };
 typedef float lanes __attribute__((vector_size(4 * LANES)));
@@ -41,7 +42,7 @@ static float lanes_sum(const lanes *v) {
 
 static int fit_int4(const float *w, int n, float *codes, float *scale, float *offset) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return fit_avx2(w, n, codes, scale, offset);
+    if (lq_x86_has(LQ_AVX2)) return fit_avx2(w, n, codes, scale, offset);
 #endif
     return fit(w, n, codes, scale, offset);
 }
