@@ -28,7 +28,9 @@ MAY_IMPORT = {
     "results": {"structured_output"},
     "together": {"engine", "results"},
     "opening": {"checkpoints", "parameters", "prompting"},
+    "backends": {"errors", "checkpoints", "engine", "opening", "prompting"},
     "chat_models": {
+        "backends",
         "bounds",
         "profile",
         "results",
