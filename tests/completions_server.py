@@ -30,15 +30,14 @@ class Exchange:
     """One request, and what is written back.
 
     Attributes:
-        method: Of HTTP.
         path: Of the URL.
         headers: By names in lower case.
         body: Its JSON.
     """
 
-    def __init__(self, writer: asyncio.StreamWriter, method: str, path: str, headers: dict[str, str], body: Any):
+    def __init__(self, writer: asyncio.StreamWriter, path: str, headers: dict[str, str], body: Any):
         self._writer = writer
-        self.method, self.path, self.headers, self.body = method, path, headers, body
+        self.path, self.headers, self.body = path, headers, body
 
     async def raw(self, data: bytes) -> None:
         self._writer.write(data)
@@ -210,12 +209,15 @@ class CompletionsServer:
 
 
 async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Exchange:
+    if await reader.readexactly(1) == b"\x16":  # TLS
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+        raise ConnectionError
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     first, *lines = head.split("\r\n")
-    method, path, _ = first.split()
+    _, path, _ = first.split()
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
     content = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Exchange(writer, method, path, headers, json.loads(content) if content else None)
+    return Exchange(writer, path, headers, json.loads(content) if content else None)
 
 
 def _logprobs(event: Token) -> dict[str, Any]:

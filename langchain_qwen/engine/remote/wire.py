@@ -151,7 +151,8 @@ class Reply:
         self.moved = time.monotonic()
         if not self.begun:
             yield self._begin(choice)
-        stops = {*self._request.stop_ids, choice.get("stop_reason")}
+        told = choice.get("stop_reason")  # one of its own, perhaps
+        stops = {*self._request.stop_ids, told} if isinstance(told, int) else self._request.stop_ids
         logprobs = choice.get("logprobs")
         for position, token in enumerate(ids or ()):
             if token in stops:  # the server sends it; it is no part of the answer
