@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_MODEL ?= coder-1.5b
+VLLM ?= .venv-vllm
 
-.PHONY: help setup demo test unit_tests integration_tests test-native fuzz lint format type notebooks clean
+.PHONY: help setup demo test unit_tests integration_tests test-native test-vllm fuzz lint format type notebooks clean
 
 help:
 	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -28,6 +29,13 @@ unit_tests: setup ## tests that need neither weights nor a network
 
 integration_tests: setup ## tests on a real Qwen2.5 checkpoint (pulled at first use)
 	$(BIN)/python -m pytest tests/integration_tests --benchmark-disable
+
+$(VLLM)/.ready: tests/vllm/environment.py
+	$(PYTHON) tests/vllm/environment.py $(VLLM)
+	touch $@
+
+test-vllm: setup $(VLLM)/.ready ## tests against a real vLLM server on the CPU (its own environment, 4 GB; Python 3.11 or later)
+	LANGCHAIN_QWEN_VLLM=$(VLLM) $(BIN)/python -m pytest tests/vllm
 
 test-native: ## the C engine under the address and undefined-behaviour sanitizers, on random models and schedules
 	sh tests/native/build.sh fuzz
@@ -57,4 +65,4 @@ format: setup ## let ruff format and fix
 	$(BIN)/ruff check --fix .
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,7 +73,6 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    print(f"starting vLLM; its log is {log}", file=sys.stderr, flush=True)
     until = time.monotonic() + START_S
     while server.poll() is None and time.monotonic() < until:
         try:

@@ -100,7 +100,7 @@ def test_what_does_not_fit_and_what_is_not_there(model, base_url):
     unknowing = engine_of(model)
     known, unknowing.info = unknowing.info, type(unknowing.info)(SERVED, 1 << 20, 151936, "server", "server")
     try:
-        with pytest.raises(ContextOverflowError, match="It says|it says"):
+        with pytest.raises(ContextOverflowError, match="it says"):
             list(unknowing.stream(Request((9,) * 9000, 4, frozenset())))
     finally:
         unknowing.info = known
@@ -123,8 +123,8 @@ def test_every_schema_is_kept_to(model):
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(answer, rows))
-    print({result: results.count(result) for result in set(results)})
-    assert results.count("valid") >= len(rows) // 4  # a cut one kept to its grammar as far as it went: that is checked
+    counts = {result: results.count(result) for result in set(results)}
+    assert counts["valid"] >= len(rows) // 4, counts  # a cut one kept to its grammar as far as it went: that is checked
 
 
 @pytest.mark.parametrize(
@@ -223,6 +223,4 @@ def test_it_says_what_the_engine_of_this_machine_says(model):
         ]
         with ThreadPoolExecutor(32) as pool:
             equal = sum(pool.map(lambda pair: next_token(pair[0]) == pair[1], beginnings))
-    share = equal / len(beginnings)
-    print(f"{equal} of {len(beginnings)} tokens are the same: {share:.1%}")
-    assert share >= 0.99
+    assert equal >= 0.99 * len(beginnings), f"{equal} of {len(beginnings)} tokens are the same"
