@@ -29,6 +29,8 @@ SETTINGS = {
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",  # by default it leaves a core idle
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "OMP_NUM_THREADS": "1",  # more of them wait for one another where the machine has other work, twenty times as long
+    "KMP_BLOCKTIME": "0",
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
 }
