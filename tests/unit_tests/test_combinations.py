@@ -268,8 +268,9 @@ def test_grounded_answers_over_any_of_them(model, guard, wrap):
     grounded(model, guard, wrap)
 
 
-def test_grounded_answers_from_a_server(remote):
-    grounded(remote, False, "bare")
+@pytest.mark.parametrize("guard", [False, True])
+def test_grounded_answers_from_a_server(remote, guard):
+    grounded(remote, guard, "bare")
 
 
 def grounded(model, guard, wrap):

@@ -52,7 +52,7 @@ def test_cached_tokens_are_no_need(server, tiny_checkpoint, monkeypatch):
     ],
 )
 def test_what_it_cannot_do_is_named(server, tiny_checkpoint, monkeypatch, faults, name, words):
-    monkeypatch.setattr("langchain_qwen.cli.doctor.server.TIMEOUT_S", 2.0)
+    monkeypatch.setattr("langchain_qwen.cli.doctor.server.TIMEOUT_S", 6.0)
 
     async def as_always(exchange):
         await server._generate(exchange)

@@ -25,7 +25,7 @@ from langchain_qwen.engine.remote.wire import NonsenseError, Reply, ToldError
 from tests.completions_server import URL, CompletionsServer, reached_over
 
 REQUEST = Request((1, 2, 3), 8, frozenset({264, 266}))
-SLACK_S = 1.5  # machines are busy
+SLACK_S = 8.0  # machines are busy; what hangs, hangs for a minute
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +46,12 @@ def ask(request):
 
 
 def engine(local, *, key=None, url=URL, **arguments):
-    patience = Patience(connect=1.0, first_token=0.5, next_token=0.3)
     return RemoteEngine(
         Server(url, "qwen", key),
         decode=local._open().tokenizer.decode,
         context_window=2048,
         vocab_size=320,
-        **{"patience": patience, **arguments},
+        **arguments,
     )
 
 
@@ -130,7 +129,7 @@ def test_what_breaks_off_in_mid_answer_keeps_the_text_so_far(local, server, ask,
     server.faults.append(after(39, 40, 41, then=fault))
     begin = time.monotonic()
     with pytest.raises(errors.AnswerLostError) as caught:
-        ask(engine(local))
+        ask(engine(local, patience=Patience(next_token=0.3)))
     assert time.monotonic() - begin < 0.3 + SLACK_S
     expected = (39, 40, 41, 70) if fault is odd_reason else (39, 40, 41)
     assert caught.value.token_ids == expected
@@ -155,7 +154,7 @@ def test_a_first_token_that_does_not_come(local, server, ask, fault):
     server.faults.append(fault)
     begin = time.monotonic()
     with pytest.raises(errors.ServerTimeoutError, match="did not begin"):
-        ask(engine(local))
+        ask(engine(local, patience=Patience(first_token=0.5)))
     assert 0.5 <= time.monotonic() - begin < 0.5 + SLACK_S
 
 
@@ -273,14 +272,14 @@ class TestRetries:
         begin = time.monotonic()
         with contextlib.suppress(errors.ServerBusyError):
             ask(engine(local))
-        assert time.monotonic() - begin < SLACK_S
+        assert time.monotonic() - begin < SLACK_S  # not an hour
 
     def test_no_try_begins_behind_the_deadline(self, local, server, ask):
-        server.faults.append(status(429, retry_after="5"))
+        server.faults.append(status(429, retry_after="25"))
         begin = time.monotonic()
         with pytest.raises(errors.ServerBusyError):
-            ask(engine(local), Request((1, 2), 8, frozenset(), deadline=begin + 1))
-        assert time.monotonic() - begin < 1
+            ask(engine(local), Request((1, 2), 8, frozenset(), deadline=begin + 20))
+        assert time.monotonic() - begin < 15
 
 
 class TestConnections:
