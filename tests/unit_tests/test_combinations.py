@@ -239,7 +239,7 @@ def test_grounded_answers_over_any_of_them(model, guard, wrap):
         WRAPS[wrap](base, base),
         max_prompt_tokens=400,
         max_answer_tokens=16,
-        answerable_above=None,
+        abstain_above=None,
     )
     for result in six_ways(answerer, "When was the mill built?"):
         assert isinstance(result, GroundedAnswer), result
