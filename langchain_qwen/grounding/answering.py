@@ -18,6 +18,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_qwen import stepping
 from langchain_qwen.capabilities import is_chat_model, local_model
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
+from langchain_qwen.grounding import prompts
 from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF
 from langchain_qwen.grounding.indexing import Source, estimated_tokens
@@ -33,7 +34,8 @@ JudgeFunction = Callable[[str, str, str], bool]
 
 ABSTAIN_ABOVE = 0.5
 _LOST = (
-    "no log probabilities: the risk is read from words alone, and conflicts are not confirmed by the model",
+    "no log probabilities, or a window too small for checks: risk is read from words alone, and conflicts are not "
+    "confirmed by the model",
     "no grammar: questions for several facts are not split",
     "no exact counts: the tokens of prompts are estimated",
 )
@@ -89,7 +91,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         missing_text: Says that a part of a question was not found; `{question}` stands for it.
 
     Attributes:
-        lost: What this model cannot do, in words; empty for models on this machine.
+        lost: What this model cannot do, in words; empty for models on this machine with a window of usual size.
 
     Raises:
         InvalidParameterError: For settings out of range, or arguments that are not what they should be.
@@ -133,7 +135,8 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         self.model = model
         # Counting and the window are the model's own, whatever is wrapped around it.
         local: Any = local_model(model)
-        self.lost: tuple[str, ...] = () if local else _LOST
+        tells_odds = local is not None and _has_room(local)
+        self.lost: tuple[str, ...] = () if tells_odds else _LOST[: 3 if local is None else 2]
         source = Source(retriever, max_passages, embeddings, local.get_num_tokens if local else estimated_tokens)
         self.retriever = source.retriever
         self._judge = judge
@@ -152,7 +155,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             withhold=withhold_instructions,
             abstain_text=abstain_text,
             missing_text=missing_text,
-            tells_odds=local is not None,
+            tells_odds=tells_odds,
             translate=translate_queries,
             across=source.across,
             count=local.get_num_tokens_from_messages if local else count_tokens_approximately,
@@ -261,6 +264,13 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             close = getattr(texts, "aclose", None)
             if close is not None:
                 await close()
+
+
+def _has_room(local: Any) -> bool:
+    """Whether the window takes the examples that checks stand behind, and as much again."""
+    examples: int = local.get_num_tokens_from_messages(prompts.stated("", ""))
+    window: int = local.context_window
+    return 2 * examples <= window
 
 
 def _last(events: list[Event]) -> GroundedAnswer:

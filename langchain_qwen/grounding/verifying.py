@@ -20,7 +20,7 @@ _WITH_LETTERS = regex.compile(r"(?=\w*\d)(?=\w*\p{L})\w+")  # Q3, A320
 _REFERENCE = regex.compile(r"\bpassages?\s+\d+(?:(?:,|\s+and)\s+\d+)*", regex.IGNORECASE)
 _ISO_DATE = regex.compile(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b")
 _QUOTED = regex.compile(r"[“«「『‘']([^“”«»「」『』‘’']{2,})[”»」』’'](?!\p{L})")
-_CAPITALISED = regex.compile(r"\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
+_CAPITALISED = regex.compile(r"(?<![\p{L}\p{M}\p{N}])\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
 _YEAR = regex.compile(r"(?<!\d)(?<!\d[.,])(?:1[5-9]|20)\d\d(?!\d)(?!\.\d+(?![\d.]))(?!,\d{3})")
 _SENTENCE_START = regex.compile(r"(?:^|[.!?:]\s+|\n)[\W_]*$")
 

@@ -264,12 +264,19 @@ def test_a_question_for_several_facts_is_answered_in_parts():
 def test_any_chat_model_will_do_and_what_is_lost_is_named():
     model = bridge_model(local=False)
     runnable = answerer(model)
-    assert [line.split(":")[0] for line in runnable.lost] == ["no log probabilities", "no grammar", "no exact counts"]
+    assert [line.split(":")[0] for line in runnable.lost] == [
+        "no log probabilities, or a window too small for checks",
+        "no grammar",
+        "no exact counts",
+    ]
     assert answerer(bridge_model()).lost == ()
     answer = runnable.invoke("When was the bridge opened?")
     assert answer.text == "The bridge was opened in 1932. [1]"
     assert answer.risk is not None
     assert len(model.prompts) == 1
+    small = bridge_model(context_window=400)
+    assert len(answerer(small).lost) == 2
+    assert answerer(small, max_answer_tokens=20).invoke("When was the bridge opened?").abstained is not None
 
 
 def test_callbacks_see_retriever_and_model():
