@@ -32,7 +32,6 @@ Question = LanguageModelInput
 Event = AnswerText | Citation | GroundedAnswer
 JudgeFunction = Callable[[str, str, str], bool]
 
-ABSTAIN_ABOVE = 0.5
 _LOST = (
     "no log probabilities, or a window too small for checks: risk is read from words alone, and conflicts are not "
     "confirmed by the model",
@@ -71,7 +70,8 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             the latter two an index is made: BM25, and vectors too where there are `embeddings`.
         model: A `ChatQwen`, also guarded, with arguments bound, retries or fallbacks, or another chat model.
         embeddings: For documents or texts: a LangChain embedding model. BM25 alone finds nothing across languages.
-        abstain_above: The chance of being wrong above which there is no answer. None answers always.
+        abstain_above: The chance of being wrong above which there is no answer, such as 0.2. The default is the one at
+            which nearly all right answers (0.95) were kept when the calibration was made. None answers always.
         calibration: How risk is read off: a file that `python -m langchain_qwen.grounding calibrate` wrote for your
             model or documents; None for what comes with the package.
         max_passages: How many retrieved passages are looked at.
@@ -103,7 +103,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         model: Runnable[Any, Any],
         *,
         embeddings: Embeddings | None = None,
-        abstain_above: float | None = ABSTAIN_ABOVE,
+        abstain_above: float | Literal["calibrated"] | None = "calibrated",
         calibration: str | Path | None = None,
         max_passages: int = 6,
         max_prompt_tokens: int = 2048,
@@ -125,9 +125,13 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             )
         if on_unsupported not in ("drop", "flag", "abstain"):
             raise InvalidParameterError(f'on_unsupported={on_unsupported!r}: give "drop", "flag" or "abstain"')
-        for name, share in {"min_coverage": min_coverage, "abstain_above": abstain_above}.items():
-            if share is not None and not 0 <= share <= 1:
-                raise InvalidParameterError(f"{name}={share}: give a share from 0 to 1")
+        if not 0 <= min_coverage <= 1:
+            raise InvalidParameterError(f"min_coverage={min_coverage}: give a share from 0 to 1")
+        risk = abstain_above if abstain_above not in ("calibrated", None) else 0
+        if not isinstance(risk, float | int) or not 0 <= risk <= 1:
+            raise InvalidParameterError(
+                f'abstain_above={abstain_above!r}: give a chance from 0 to 1, "calibrated" or None'
+            )
         counts = {"passages": max_passages, "prompt_tokens": max_prompt_tokens, "answer_tokens": max_answer_tokens}
         for name, value in counts.items():
             if value < 1:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
@@ -17,7 +17,7 @@ from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.grounding import features, prompts
 from langchain_qwen.grounding.passages import read_passages
 from langchain_qwen.grounding.quoting import Quoter
-from langchain_qwen.grounding.risk import Calibration, Logistic, fit
+from langchain_qwen.grounding.risk import KEPT, Calibration, Logistic, fit
 from langchain_qwen.grounding.verifying import declines
 from langchain_qwen.grounding.words import words
 from langchain_qwen.yes_or_no import ONE_TOKEN
@@ -153,9 +153,22 @@ def calibrate(observations: Sequence[Observation], *, model: str, made: str) -> 
             f"{len(used)} answers are too few to calibrate on; give at least {LEAST_ROWS} rows, a third of them "
             "unanswerable"
         )
+    found = _fitted(used, model, made)
+    limits = {name: _limit(observations, judged_elsewhere(observations, name)) for name in ("early", "whole", "words")}
+    return found.model_copy(
+        update={name: getattr(found, name).model_copy(update={"limit": limit}) for name, limit in limits.items()}
+    )
 
+
+def _limit(observations: Sequence[Observation], risks: Sequence[float]) -> float:
+    """The risk below which most right answers are."""
+    right = sorted(risk for one, risk in zip(observations, risks, strict=True) if one.right)
+    return round(right[min(len(right) - 1, int(KEPT * len(right)))], 4)
+
+
+def _fitted(used: Sequence[Observation], model: str, made: str) -> Calibration:
     def fitted(names: Sequence[str]) -> Logistic:
-        return fit([one.features for one in used], [not one.right for one in used], names)
+        return fit([one.features for one in used], [not one.right for one in used], names, features.RAISES)
 
     return Calibration(
         model=model,
@@ -167,21 +180,25 @@ def calibrate(observations: Sequence[Observation], *, model: str, made: str) -> 
 
 
 def judged_elsewhere(
-    observations: Sequence[Observation], risk: Callable[[Calibration, dict[str, float]], float] | None = None
+    observations: Sequence[Observation], name: Literal["early", "whole", "words"] = "whole"
 ) -> list[float]:
     """The risk of each answer, by a fit on the other sources (on other rows, where all are of one source).
 
     Answers that decline have the risk 1.
+
+    Args:
+        observations: At least two sources, or rows, with right and wrong answers.
+        name: Which of the models of a `Calibration`.
     """
     sources = sorted({one.row.source for one in observations})
     folds = [sources.index(one.row.source) if len(sources) > 1 else i % _FOLDS for i, one in enumerate(observations)]
     risks = [1.0] * len(observations)
     for fold in set(folds):
         others = [one for one, other in zip(observations, folds, strict=True) if other != fold]
-        found = calibrate(others, model="", made="")
+        found = _fitted([one for one in others if not one.declined], "", "")
         for place, one in enumerate(observations):
             if folds[place] == fold and not one.declined:
-                risks[place] = risk(found, one.features) if risk else found.risk(one.features)
+                risks[place] = getattr(found, name).chance(one.features)
     return risks
 
 

@@ -19,13 +19,15 @@ _LEAST_LOG_PROBABILITY = -8.0
 _OTHER_SCRIPT = regex.compile(r"(?!\p{Latin})\p{L}")
 
 # What each model of `risk.Calibration` is fitted on.
-EARLY = ("early", "asked_share", "asked_near", "asked_missing", "passages", "other_script")
+EARLY = ("early", "asked_share", "asked_near", "asked_missing", "other_script")
 ODDS = ("stated", "confirmed")
 WORDS = (
-    *("asked_share", "asked_near", "asked_missing", "passages", "other_script"),
-    *("said_share", "said_missing", "said_near", "supporters", "kind_wrong", "length"),
+    *("asked_share", "asked_near", "asked_missing", "other_script"),
+    *("said_share", "said_missing", "said_near", "supporters", "kind_wrong"),
 )
 WHOLE = (*WORDS, *ODDS, "mean_log_probability", "least_log_probability")
+# What can only raise the risk; all others can only lower it.
+RAISES = frozenset({"asked_missing", "other_script", "said_missing", "kind_wrong"})
 
 
 def of_question(question: str, passages: Sequence[Passage], quoter: Quoter) -> dict[str, float]:
@@ -39,7 +41,6 @@ def of_question(question: str, passages: Sequence[Passage], quoter: Quoter) -> d
         "asked_share": share_known(content_words(question), content_words(text)),
         "asked_near": quoter.nearest(),
         "asked_missing": float(min(_MOST_MISSING, len(support(question, text).missing))),
-        "passages": math.log(max(1, len(passages))),
         "other_script": float(_OTHER_SCRIPT.search(question) is not None),
     }
 
@@ -62,7 +63,6 @@ def of_answer(question: str, answer: str, passages: Sequence[Passage], quoter: Q
         "said_near": max((quoter.share_asked(one) for one in quotes), default=0.0),
         "supporters": math.log1p(max((len({quote.passage for quote in one}) for one in quotes), default=0)),
         "kind_wrong": float(kinds.fits(kinds.wanted(question), answer) is False),
-        "length": math.log1p(len(content_words(answer))),
     }
 
 

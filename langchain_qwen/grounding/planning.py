@@ -115,10 +115,10 @@ class _Answering:
         asked = prompts.answer(passages, self._question, self._as_of)
         answer, messages = yield from self._generate(asked, composer)
         self._features |= features.of_answer(self._question, answer, passages, quoter) | features.of_tokens(messages)
-        conflicts, several = yield from self._check(asked, answer, passages, quoter)
+        conflicts, several, risky = yield from self._check(asked, answer, passages, quoter)
         parts, missing = (yield from self._parts(asked, answer, passages)) if several else ([], [])
         # Text that was passed on already is not taken back.
-        fit = live or not (not answer.strip() or declines(composer.statements[0]) or self._risks_too_much())
+        fit = live or not (not answer.strip() or declines(composer.statements[0]) or risky)
         if not fit and not parts:
             return (yield from self._abstain(AbstainReason.NOT_STATED, passages))
         if not fit:
@@ -152,21 +152,26 @@ class _Answering:
         message = yield from self._ask_one(prompts.stated(quoter.excerpt(), self._question), **ONE_TOKEN)
         self._features["early"] = prompts.log_odds(message)
         self._risk = settings.calibration.early.chance(self._features)
-        return self._risk > settings.abstain_above
+        return settings.too_risky(self._risk, settings.calibration.early)
 
-    def _risks_too_much(self) -> bool:
-        limit = self._settings.abstain_above
-        return limit is not None and self._risk is not None and self._risk > limit
+    def _weigh(self) -> bool:
+        """Read the risk off, and say whether it is too much."""
+        by = self._settings.calibration.fullest(self._features)
+        self._risk = by.chance(self._features)
+        return self._settings.too_risky(self._risk, by)
 
     def _check(
         self, asked: list[BaseMessage], answer: str, passages: Sequence[Passage], quoter: Quoter
-    ) -> Generator[Step, Any, tuple[list[Conflict], bool]]:
-        """Ask about the answer, all in one go behind the passages that have been read."""
+    ) -> Generator[Step, Any, tuple[list[Conflict], bool, bool]]:
+        """Ask about the answer, all in one go behind the passages that have been read.
+
+        Returns:
+            What passages say otherwise, whether several facts are asked for, and whether the risk is too much.
+        """
         settings = self._settings
         found = candidates(self._question, answer, passages, quoter)
         if not settings.tells_odds or not answer.strip():
-            self._risk = settings.calibration.risk(self._features)
-            return [_conflict(one, None) for one in found], False
+            return [_conflict(one, None) for one in found], False, self._weigh()
         several = may_ask_for_several(self._question)
         about = features.questions(self._question, answer, asked, quoter)
         questions = [
@@ -179,10 +184,10 @@ class _Answering:
             self._meter.add(message)
         odds = [prompts.log_odds(message) for message in messages]
         self._features |= {name: odds.pop(0) for name in about}
-        self._risk = settings.calibration.risk(self._features)
+        risky = self._weigh()
         said = [_conflict(one, odd) for one, odd in zip(found, odds, strict=False) if odd > _OTHERWISE_ABOVE]
         newest_first = sorted(said, key=lambda one: one.document_date or date.min, reverse=True)
-        return newest_first, several and odds[-1] > _SEVERAL_ABOVE
+        return newest_first, several and odds[-1] > _SEVERAL_ABOVE, risky
 
     def _parts(
         self, asked: list[BaseMessage], answer: str, passages: Sequence[Passage]
@@ -203,9 +208,8 @@ class _Answering:
             said = message.text.strip()
             known = features.of_question(question, passages, quoter)
             known |= features.of_answer(question, said, passages, quoter)
-            limit = self._settings.abstain_above
-            unfit = limit is not None and self._settings.calibration.words.chance(known) > limit
-            if not said or declines(said) or unfit:
+            by = self._settings.calibration.words
+            if not said or declines(said) or self._settings.too_risky(by.chance(known), by):
                 missing.append(question)
             elif said.rstrip(".") not in answer:
                 found.append((said, quoter))

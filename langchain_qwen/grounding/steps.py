@@ -16,7 +16,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_qwen.grounding import prompts
 from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.passages import Passage
-from langchain_qwen.grounding.risk import Calibration
+from langchain_qwen.grounding.risk import Calibration, Logistic
 from langchain_qwen.grounding.types import Figures
 from langchain_qwen.stepping import Emit
 
@@ -42,7 +42,7 @@ class Settings:
     """What `GroundedAnswerer` was told, see there."""
 
     calibration: Calibration
-    abstain_above: float | None
+    abstain_above: float | Literal["calibrated"] | None
     max_passages: int
     max_prompt_tokens: int
     max_answer_tokens: int
@@ -59,6 +59,12 @@ class Settings:
     across: Callable[[str], Across | None]
     count: Callable[[list[BaseMessage]], int]
     window: int | None
+
+    def too_risky(self, risk: float, by: Logistic) -> bool:
+        """Whether to abstain at a risk that was read off by one of the models."""
+        if self.abstain_above is None:
+            return False
+        return risk > (by.limit if self.abstain_above == "calibrated" else self.abstain_above)
 
     def count_text(self, text: str) -> int:
         """Tokens of a text in a prompt."""

@@ -33,8 +33,12 @@ def test_a_fit_finds_the_odds_that_made_the_rows():
     rows = [{"a": rng.gauss(0, 1), "b": rng.gauss(5, 3), "noise": rng.random()} for _ in range(4000)]
     odds = [0.5 + 2 * row["a"] - 0.3 * row["b"] for row in rows]
     wrong = [rng.random() < 1 / (1 + math.exp(-one)) for one in odds]
-    found = fit(rows, wrong, ["a", "b", "noise"])
+    found = fit(rows, wrong, ["a", "b", "noise"], raises={"a"})
     assert found.weights == pytest.approx({"a": 2, "b": -0.3, "noise": 0}, abs=0.3)
+    # What speaks the other way than it can is left out, even all of it.
+    turned = fit(rows, wrong, ["a", "b"], raises={"b"})
+    assert turned.weights == {"a": 0, "b": 0}
+    assert turned.chance({"a": 9.0, "b": 9.0}) == pytest.approx(sum(wrong) / len(rows), abs=1e-3)
     assert found.intercept == pytest.approx(0.5, abs=0.4)
     chances = [found.chance(row) for row in rows]
     assert sum(chances) / len(rows) == pytest.approx(sum(wrong) / len(rows), abs=1e-3)  # calibrated
