@@ -49,7 +49,7 @@ class GroundedAnswer(Frozen):
     """Of a question for several facts: the parts that the documents do not answer."""
 
     hint: str | None = None
-    """What would help, where something stood in the way."""
+    """Where it abstained: what would help, if something stood in the way."""
 
     unsupported: tuple[Unsupported, ...] = ()
     suspicious: tuple[Suspicious, ...] = ()

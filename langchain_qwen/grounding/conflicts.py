@@ -16,7 +16,8 @@ from langchain_qwen.grounding.verifying import content_words, known_among, numbe
 _MOST = 4
 _LEAST_SHARED = 0.5  # of the question's words that the supporting sentence holds
 _OF_NUMBERS = (Kind.DATE, Kind.NUMBER, Kind.PERCENT)
-_NAME = regex.compile(r"\p{Lu}[\p{L}\p{M}'’-]+|[\p{Han}]{2,}")
+# Capitalised words; in Chinese, runs between the characters that join others.
+_NAME = regex.compile(r"\p{Lu}[\p{L}\p{M}'’-]+|(?:(?![的是在了和与有为于由被从到把将等这那])\p{Han}){2,}")
 
 
 @dataclass(frozen=True, slots=True)

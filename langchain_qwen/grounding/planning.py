@@ -277,7 +277,12 @@ class _Answering:
         nearest = max(best, key=self._nearness).nearest() if best else None
         dropped = tuple(one.model_copy(update={"answer_start": None, "answer_end": None}) for one in unsupported)
         return GroundedAnswer(
-            text=text, abstained=reason, nearest=nearest, unsupported=dropped, **self._circumstances()
+            text=text,
+            abstained=reason,
+            nearest=nearest,
+            unsupported=dropped,
+            hint=self._hint,
+            **self._circumstances(),
         )
 
     def _nearness(self, passage: Passage) -> float:
@@ -288,7 +293,6 @@ class _Answering:
             "question": self._question,
             "as_of": self._as_of,
             "risk": self._risk,
-            "hint": self._hint,
             "suspicious": tuple(found for passage in self._read for found in passage.suspicious),
             "left_out": tuple(self._left_out),
             "figures": self._meter.total(),

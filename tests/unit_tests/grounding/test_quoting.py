@@ -105,5 +105,7 @@ def test_sentences_that_may_contradict_an_answer():
     assert conflicting(names, "Who wrote the opera?", "Ann Lee wrote the opera.") == [
         ("1", "The opera was written by Bo Yang.")
     ]
+    chinese = ["2018年的冠军是李明。", "2018年比赛的冠军是王强。", "2018年的冠军李明来自北京。"]
+    assert conflicting(chinese, "谁是2018年的冠军？", "2018年的冠军是李明。") == [("1", "2018年比赛的冠军是王强。")]
     assert conflicting(names[:1], "Who wrote the opera?", "Ann Lee wrote the opera.") == []
     assert conflicting(texts, "When was the bridge opened?", "") == []
