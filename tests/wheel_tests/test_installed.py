@@ -60,7 +60,7 @@ def test_its_answers_are_those_of_a_build_from_source(run: Run, checkpoint: Path
     arguments = code(ANSWERS, MODEL=checkpoint)
     here = subprocess.run([sys.executable, *arguments[1:]], capture_output=True, text=True, check=True, cwd=ROOT)
     there = run(*arguments)
-    assert here.stdout.count("\n") == 3
+    assert here.stdout.count(" b") >= 3  # one for each precision
     assert there.stdout == here.stdout
 
 
