@@ -55,10 +55,10 @@ $(TOOLS)/.ready: constraints.txt
 	touch $@
 
 wheels: $(TOOLS)/.ready ## build the wheels for Linux, macOS and Windows into dist/, and check them
-	$(TOOLS)/bin/python wheels.py dist
+	$(TOOLS)/bin/python build_wheels.py dist
 
 test-wheel: $(TOOLS)/.ready setup ## this machine's wheel where there is no compiler, no source, no torch and no transformers
-	$(TOOLS)/bin/python wheels.py dist here
+	$(TOOLS)/bin/python build_wheels.py dist here
 	$(BIN)/python -m pytest tests/wheel_tests/test_installed.py
 
 test-wheels: wheels setup ## all wheels: this machine's as above, others by the emulators that are installed

@@ -1,8 +1,8 @@
 """Compiles the CPU engine's C sources into a plain shared library while the package is built or installed.
 
-Without a C compiler the package still builds; it then runs models on the CPU through torch, and says so. For another
-machine than this one, CC is a compiler for it and _PYTHON_HOST_PLATFORM its platform, as cross builds of Python packages
-have them; wheels.py does that.
+Without a C compiler the package still builds; it then runs models on the CPU through torch, and says so. To build for
+another machine, CC is a compiler for it and _PYTHON_HOST_PLATFORM its platform, as usual for cross builds of Python
+packages; build_wheels.py does that.
 """
 
 from __future__ import annotations

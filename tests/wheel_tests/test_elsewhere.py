@@ -63,9 +63,9 @@ def test_its_engine_runs(wheels: dict[str, Path], tag: str, tmp_path: Path):
 
 
 def build(wheel: Path, tag: str, folder: Path) -> Path:
-    """The program beside the wheel's library, which wheels.py unpacked and whose compiler it names."""
-    ask = f"import wheels, pathlib; wheels.library_of(pathlib.Path({str(wheel)!r}), pathlib.Path({str(folder)!r})); "
-    ask += f"print(*wheels.compiler({tag!r}), sep='\\n')"
+    """The program beside the wheel's library, which build_wheels.py unpacked and whose compiler it names."""
+    ask = f"import build_wheels as b, pathlib; b.library_of(pathlib.Path({str(wheel)!r}), pathlib.Path({str(folder)!r})); "
+    ask += f"print(*b.compiler({tag!r}), sep='\\n')"
     asked = subprocess.run([TOOLS, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
     compiler = asked.stdout.splitlines()
     source = [f"-I{NATIVE}", "-O1", "-std=gnu11", str(ROOT / "tests" / "native" / "fuzz.c")]

@@ -32,7 +32,8 @@ from langchain_qwen import ChatQwen
 for precision in ("int4", "int8", "bf16"):
     with ChatQwen(model=MODEL, precision=precision, temperature=0, max_tokens=40, logprobs=True) as model:
         answer = model.invoke("Tell me of the mill, the bridge and the weather.")
-        print(precision, answer.text.encode(), [entry["logprob"] for entry in answer.response_metadata["logprobs"]["content"]])
+        logprobs = [entry["logprob"] for entry in answer.response_metadata["logprobs"]["content"]]
+        print(precision, answer.text.encode(), logprobs)
 """
 
 
