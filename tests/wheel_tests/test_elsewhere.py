@@ -64,9 +64,13 @@ def test_its_engine_runs(wheels: dict[str, Path], tag: str, tmp_path: Path):
 
 def build(wheel: Path, tag: str, folder: Path) -> Path:
     """The program beside the wheel's library, which build_wheels.py unpacked and whose compiler it names."""
-    ask = f"import build_wheels as b, pathlib; b.library_of(pathlib.Path({str(wheel)!r}), pathlib.Path({str(folder)!r})); "
-    ask += f"print(*b.compiler({tag!r}), sep='\\n')"
-    asked = subprocess.run([TOOLS, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    ask = (
+        "import sys, pathlib, build_wheels as b; _, wheel, tag, folder = sys.argv; "
+        "b.library_of(pathlib.Path(wheel), pathlib.Path(folder)); print(*b.compiler(tag), sep='\\n')"
+    )
+    asked = subprocess.run(
+        [TOOLS, "-c", ask, wheel, tag, folder], cwd=ROOT, capture_output=True, text=True, check=True
+    )  # fmt: skip
     compiler = asked.stdout.splitlines()
     source = [f"-I{NATIVE}", "-O1", "-std=gnu11", str(ROOT / "tests" / "native" / "fuzz.c")]
     if not tag.startswith("win"):
