@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 TOOLS := build/tools
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 DEMO_MODEL ?= coder-1.5b
+VLLM ?= .venv-vllm
 
-.PHONY: help setup demo test unit_tests integration_tests test-native fuzz wheels test-wheel test-wheels test-pythons test-oldest lint format clean
+.PHONY: help setup demo test unit_tests integration_tests test-native test-vllm fuzz test-tsan lint format docs pictures notebooks
+.PHONY: wheels test-wheel test-wheels test-pythons test-oldest clean
 
 help:
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -31,9 +33,17 @@ unit_tests: setup ## tests that need neither weights nor a network
 integration_tests: setup ## tests on a real Qwen2.5 checkpoint (pulled at first use)
 	$(BIN)/python -m pytest tests/integration_tests --benchmark-disable
 
-test-native: ## the C engine under the address and undefined-behaviour sanitizers, on random models and schedules
+$(VLLM)/.ready: tests/vllm/environment.py
+	$(PYTHON) tests/vllm/environment.py $(VLLM)
+	touch $@
+
+test-vllm: setup $(VLLM)/.ready ## tests against a real vLLM server on the CPU (its own environment, 4 GB; Python 3.11 or later)
+	LANGCHAIN_QWEN_VLLM=$(VLLM) $(BIN)/python -m pytest tests/vllm
+
+test-native: ## the C engine under sanitizers, on random models and schedules; AMX by emulation, ARM under qemu where it is
 	sh tests/native/build.sh fuzz
-	build/fuzzers/fuzz/fuzz 200
+	build/fuzzers/fuzz/fuzz 60
+	sh tests/native/aarch64.sh 20
 
 FUZZ_SECONDS ?= 600
 CLANG ?= clang
@@ -90,9 +100,28 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Their own environment: the manual's tools are no part of what is tested.
+DOCS := build/docs-env
+
+$(DOCS)/.ready: pyproject.toml
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		$$(sed -n 's/^docs = \[\(.*\)\]$$/\1/p' pyproject.toml | sed 's/", "/ /g; s/"//g')
+	touch $@
+
+docs: $(DOCS)/.ready ## the manual as a web site in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+pictures: setup ## the pictures of the README, anew; needs tmux
+	$(BIN)/python docs/pictures/speed.py
+	$(BIN)/python docs/pictures/terminal.py
+
+notebooks: setup ## run the notebooks with coder-1.5b and keep their output in them
+	for notebook in cookbook/*.ipynb; do $(BIN)/python cookbook/run.py $$notebook || exit 1; done
+
 format: setup ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
