@@ -59,6 +59,11 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
             self._folder.cleanup()
 
 
+def flags_for(compiler: list[str], flags: str) -> list[str]:
+    """A source's own flags; Zig names a processor with its features where others name an architecture."""
+    return (flags.replace("-march=armv8.2-a", "-mcpu=generic") if "ziglang" in compiler else flags).split()
+
+
 def compile_library(
     compiler: list[str], sources: Path, library: Path, *, platform: str = "", all_kernels: bool = False
 ) -> None:
@@ -93,7 +98,7 @@ def compile_library(
         built_for = BUILT_FOR.fullmatch(first_line)
         if built_for is None:
             compile_source(source, check=True)
-        elif built_for[1] == machine and compile_source(source, *built_for[2].split(), check=all_kernels):
+        elif built_for[1] == machine and compile_source(source, *flags_for(compiler, built_for[2]), check=all_kernels):
             tables.append(f"-DLQ_WITH_{source.stem.upper()}")
     for source in sorted(sources.glob("*.c")):
         compile_source(source, *tables, check=True)

@@ -1,4 +1,4 @@
-// Built for aarch64 with -mcpu=generic+dotprod+i8mm
+// Built for aarch64 with -march=armv8.2-a+dotprod+i8mm
 // The same with matrix products of eight bits: ARM servers since 2021, Apple since the M2.
 #define TILE 4  // tokens that share each unpacking of a panel
 #define MATRICES
