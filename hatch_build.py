@@ -62,8 +62,11 @@ def compile_library(
         built_for = BUILT_FOR.fullmatch(first_line)
         if built_for is None:
             compile_source(source, check=True)
-        elif built_for[1] == machine and compile_source(source, *built_for[2].split(), check=False):
-            tables.append(f"-DLQ_WITH_{source.stem.upper()}")
+        elif built_for[1] == machine:
+            if compile_source(source, *built_for[2].split(), check=False):
+                tables.append(f"-DLQ_WITH_{source.stem.upper()}")
+            else:
+                print(f"{source.name}: {compiler} cannot make these kernels; they are left out")  # noqa: T201
     for source in sorted(sources.glob("*.c")):
         compile_source(source, *tables, check=True)
     subprocess.run([compiler, "-shared", *extra, *objects, "-lm", "-lpthread", "-o", str(library)], check=True)

@@ -1,4 +1,5 @@
 // Which table of kernels a processor runs. The build defines LQ_WITH_... for each file of arch/ that it compiled.
+#define _GNU_SOURCE  // syscall
 #include <stdbool.h>
 #include <string.h>
 
@@ -6,6 +7,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static bool has_avx2(void) {
     unsigned a, b, c, d;  // not all compilers know F16C as a feature to ask for by name
@@ -15,6 +20,20 @@ static bool has_avx2(void) {
 static bool has_avx512_vnni(void) {
     return has_avx2() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+}
+
+// Linux hands out the registers of AMX only to processes that ask for them.
+static bool has_amx(void) {
+#if defined(LQ_AMX_EMULATED)
+    return has_avx512_vnni();
+#elif defined(__linux__)
+    enum { ASK = 0x1023, TILES = 18 };  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+    unsigned a, b, c, d;
+    return has_avx512_vnni() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & 1 << 24 && d & 1 << 25 &&
+           !syscall(SYS_arch_prctl, ASK, TILES);
+#else
+    return false;
+#endif
 }
 
 static bool has_avx_vnni(void) {
@@ -55,6 +74,9 @@ typedef struct {
 
 // The best first.
 static const table tables[] = {
+#ifdef LQ_WITH_AMX
+    {&lq_kernels_amx, has_amx, false},
+#endif
 #ifdef LQ_WITH_AVX512
     {&lq_kernels_avx512, has_avx512_vnni, true},
 #endif
