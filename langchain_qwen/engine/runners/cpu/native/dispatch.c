@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "x86.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -12,15 +13,9 @@
 #include <unistd.h>
 #endif
 
-static bool has_avx2(void) {
-    unsigned a, b, c, d;  // not all compilers know F16C as a feature to ask for by name
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
-}
-
-static bool has_avx512_vnni(void) {
-    return has_avx2() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
-}
+static bool has_avx2(void) { return lq_x86_has(LQ_AVX2); }
+static bool has_avx512_vnni(void) { return lq_x86_has(LQ_AVX2 | LQ_AVX512 | LQ_AVX512_VNNI); }
+static bool has_avx_vnni(void) { return lq_x86_has(LQ_AVX2 | LQ_AVX_VNNI); }
 
 // Linux hands out the registers of AMX only to processes that ask for them.
 static bool has_amx(void) {
@@ -34,11 +29,6 @@ static bool has_amx(void) {
 #else
     return false;
 #endif
-}
-
-static bool has_avx_vnni(void) {
-    unsigned a, b, c, d;
-    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & 1 << 4;
 }
 #endif
 
@@ -98,8 +88,6 @@ static const table tables[] = {
     {&lq_kernels_portable, always, true},
 };
 enum { TABLES = sizeof tables / sizeof *tables };
-
-#define EXPORT __attribute__((visibility("default")))
 
 EXPORT const lq_kernels *lq_kernels_named(const char *name) {
     for (int i = 0; i < TABLES; i++)
