@@ -98,8 +98,11 @@ def compile_library(
         built_for = BUILT_FOR.fullmatch(first_line)
         if built_for is None:
             compile_source(source, check=True)
-        elif built_for[1] == machine and compile_source(source, *flags_for(compiler, built_for[2]), check=all_kernels):
-            tables.append(f"-DLQ_WITH_{source.stem.upper()}")
+        elif built_for[1] == machine:
+            if compile_source(source, *flags_for(compiler, built_for[2]), check=all_kernels):
+                tables.append(f"-DLQ_WITH_{source.stem.upper()}")
+            else:
+                print(f"{source.name}: {compiler[0]} cannot make these kernels; they are left out")  # noqa: T201
     for source in sorted(sources.glob("*.c")):
         compile_source(source, *tables, check=True)
     # Windows' threads are in its own library, which is always linked.

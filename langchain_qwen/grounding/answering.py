@@ -119,10 +119,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         abstain_text: str = "The documents do not answer this.",
         missing_text: str = "The documents do not answer: {question}",
     ):
-        if not is_chat_model(model):
-            raise InvalidParameterError(
-                f"model is a {type(model).__name__}; give the retriever or documents first, then a chat model"
-            )
+        _check_kinds(retriever, model)
         if on_unsupported not in ("drop", "flag", "abstain"):
             raise InvalidParameterError(f'on_unsupported={on_unsupported!r}: give "drop", "flag" or "abstain"')
         if not 0 <= min_coverage <= 1:
@@ -136,7 +133,6 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         for name, value in counts.items():
             if value < 1:
                 raise InvalidParameterError(f"max_{name}={value}: give at least 1")
-        _check_kinds(retriever, model)
         self.model = model
         # Counting and the window are the model's own, whatever is wrapped around it.
         local: Any = local_model(model)
