@@ -317,6 +317,15 @@ class TestConnections:
             monkeypatch.setattr(connection, "way", lambda: {"transport": httpx.AsyncHTTPTransport(**trusted)})
             assert ask(engine(local, url="https://server/v1")) != []
 
+    @pytest.mark.parametrize("proxy", ["socks9://proxy:1", "no proxy"])
+    def test_a_proxy_of_the_environment_that_cannot_be_used(self, local, ask, monkeypatch, proxy):
+        monkeypatch.setattr(connection, "way", dict)  # that of httpx itself
+        monkeypatch.setenv("ALL_PROXY", proxy)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with pytest.raises(errors.ConfigurationError, match="proxy"):
+            ask(engine(local))
+
     def test_a_server_without_end_of_its_line(self, local, server, ask, monkeypatch):
         monkeypatch.setattr("langchain_qwen.engine.remote.wire.LONGEST_LINE", 1000)
 
