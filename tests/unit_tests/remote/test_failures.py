@@ -406,6 +406,16 @@ class TestServersOfAnotherKind:
         with pytest.raises(errors.ServerCapabilityError, match=f"{where}.*backend guidance"):
             ask(engine(local), constrained)
 
+    @pytest.mark.parametrize(
+        "fault", [status(500, {"error": {"message": "Internal server error"}}), after(then=error_event)]
+    )
+    def test_a_500_to_a_grammar_names_the_flag(self, local, server, ask, fault):
+        server.faults.extend([fault, fault])
+        grammar = Constraint(local._open().tokenizer.llguidance, 'start: "abc"')
+        with pytest.raises(errors.ServerCapabilityError, match=r"backend guidance.*log"):
+            ask(engine(local, max_retries=1), Request((1, 2), 8, frozenset({264}), constraint=grammar))
+        assert not server.faults
+
     def test_no_log_probabilities(self, local, server, ask):
         server.faults.append(after(39, then=hang))
         with pytest.raises(errors.ServerCapabilityError, match="log probabilities"):
