@@ -38,7 +38,7 @@ $(VLLM)/.ready: tests/vllm/environment.py
 	touch $@
 
 test-vllm: setup $(VLLM)/.ready ## tests against a real vLLM server on the CPU (its own environment, 4 GB; Python 3.11 or later)
-	LANGCHAIN_QWEN_VLLM=$(VLLM) $(BIN)/python -m pytest tests/vllm
+	LANGCHAIN_QWEN_VLLM=$(VLLM) $(BIN)/python -m pytest tests/vllm --benchmark-disable
 
 test-native: ## the C engine under sanitizers, on random models and schedules; AMX by emulation, ARM under qemu where it is
 	sh tests/native/build.sh fuzz
