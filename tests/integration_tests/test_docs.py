@@ -6,7 +6,9 @@ A block behind `<!-- not run: REASON -->` is compiled only.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -38,12 +40,13 @@ def weights():
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_the_code_of_a_page_runs(page, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    names = {"__name__": "__main__"}
+    module = ModuleType("page")  # where classes of the page look their annotations up
+    monkeypatch.setitem(sys.modules, "page", module)
     for code, line, reason in blocks(page):
         # Lines as in the page, so that a failure is found there.
         program = compile("\n" * line + code.replace("coder-1.5b", MODEL), str(page), "exec")
         if reason is None:
-            exec(program, names)
+            exec(program, vars(module))
     assert "Traceback" not in capsys.readouterr().err
 
 
