@@ -88,6 +88,12 @@ class GenerationParameters(BaseModel):
     was found best. False turns this off. A tool that may say something else when called again has
     `extras={"repeatable": True}`. Usage counts both passes; the second one's prompt is longer by the hint."""
 
+    decide_calls: bool = True
+    """Whether a short first pass decides which tools are called, where tools are bound and the model may choose: none,
+    one or several. It is asked behind examples (`langchain_qwen.output.deciding`), which small models need; without it,
+    the model decides while it answers. Usage counts it, about 1,100 tokens of prompt that come from the prefix cache
+    after the first time. It is left out where it does not fit into the window."""
+
     stream_usage: bool | None = None
     """Whether the last chunk of a stream says how many tokens were used; None is yes."""
 
