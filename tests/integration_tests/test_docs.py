@@ -79,6 +79,6 @@ def test_every_page_is_in_the_menu():
 
 def test_every_error_is_in_the_manual():
     tree = re.findall(r"── (\w+Error)", (ROOT / "langchain_qwen" / "errors.py").read_text(encoding="utf-8"))
-    groups = {"ConfigurationError", "CheckpointError", "RequestError"}
+    groups = {"ConfigurationError", "CheckpointError", "RequestError", "ServerError"}
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     assert [name for name in tree if name not in groups and f"| `{name}` |" not in page] == []
