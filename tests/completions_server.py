@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from langchain_qwen.engine import Constraint, Engine, Finished, Request, SamplingParams, Token
+from langchain_qwen.engine import Constraint, Engine, Finished, Request, SamplingParams, Started, Token
 from langchain_qwen.engine.remote import connection
 from langchain_qwen.prompting import Tokenizer
 
@@ -178,7 +178,7 @@ class CompletionsServer:
                     stop = [min(request.stop_ids)] if event.reason == "stop" and request.stop_ids else []
                     first = {"prompt_token_ids": body["prompt"]} if count == 0 else {}
                     await exchange.choice(*stop, finish_reason=event.reason, **first)
-                else:
+                elif isinstance(event, Started):
                     cached = event.cached_tokens or 0
         usage: dict[str, Any] = {"prompt_tokens": len(body["prompt"]), "completion_tokens": count + 1}
         if self.tells_cached:
