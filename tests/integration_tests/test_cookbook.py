@@ -25,7 +25,7 @@ ALWAYS = {
         "usage_metadata, message": r"'input_tokens': \d+.*'stop'",
         "Name three of them": r"'cache_read': [1-9]",
         'word " * 40_000': r"tokens.*32768|32,768",
-        "tool_calls\n": r"get_weather.*Lisbon",
+        "call = with_tools": r"get_weather.*Lisbon",
         "with_tools.invoke([question, call": r"\w",
         'tool_choice="any"': r"get_weather",
         "Review(BaseModel)": r"rating=5",
