@@ -82,7 +82,7 @@ WITH_THE_1_5B = {
     },
     "05_safety.ipynb": {"guarded.stream": r"Write to"},
     "06_agents.ipynb": {
-        "List the meeting rooms": r"calls list_rooms.*Elm.*Oak",
+        "List the meeting rooms": r"calls list_rooms",
         "Is the room Oak free on Monday": r"calls is_free.*(taken|not free|not available)",
         "Then book Elm": r"calls book.*\('Elm', 'Monday'\)",
         "did you book for me": r"Elm.*Monday|Monday.*Elm",
