@@ -80,7 +80,7 @@ WITH_THE_1_5B = {
         "term of the President": r"four|4",
         "GroundingMiddleware(model)": r"thirty|30",
     },
-    "05_safety.ipynb": {"guarded.stream": r"Write to"},
+    "05_safety.ipynb": {"guarded.stream": r"\[EMAIL\]"},
     "06_agents.ipynb": {
         "List the meeting rooms": r"calls list_rooms",
         "Is the room Oak free on Monday": r"calls is_free.*(taken|not free|not available)",
