@@ -78,7 +78,6 @@ WITH_THE_1_5B = {
         'How old must a Senator be?")\nanswer': r"thirty|30",
         "west coast": r"not answer|NOT_STATED",
         "term of the President": r"four|4",
-        "GroundingMiddleware(model)": r"thirty|30",
     },
     "05_safety.ipynb": {"guarded.stream": r"\[EMAIL\]"},
     "06_agents.ipynb": {
