@@ -17,11 +17,22 @@ def run(path: Path) -> None:
     ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when it ran would change with each run
-        kept = [output for output in cell.get("outputs", []) if not _gone(output)]
         if cell.cell_type == "code":
-            cell.outputs = kept
+            cell.outputs = _joined([output for output in cell.outputs if not _gone(output)])
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     nbformat.write(notebook, path)
+
+
+def _joined(outputs: list) -> list:
+    """What was printed piece by piece in one piece, as a notebook shows it while it runs."""
+    joined: list = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if output["output_type"] == last.get("output_type") == "stream" and output["name"] == last["name"]:
+            last["text"] += output["text"]
+        else:
+            joined.append(output)
+    return joined
 
 
 def _gone(output: dict) -> bool:

@@ -7,10 +7,10 @@ from html import escape
 from pathlib import Path
 
 HERE = Path(__file__).parent
-WIDTH, ROW, TOP, LABELS, BARS = 760, 34, 44, 250, 330
+WIDTH, ROW, TOP, LABELS, BARS = 780, 34, 44, 275, 320
 STYLE = """
   text { font: 14px system-ui, sans-serif; fill: #24292f }
-  .note { font-size: 12px; fill: #57606a }
+  .note { font-size: 12px; fill: #57606a } .title { font-weight: bold }
   .bar { fill: #8c959f } .ours { fill: #6f42c1 }
   @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .note { fill: #9198a1 } .ours { fill: #a371f7 } }
 """
@@ -21,7 +21,7 @@ def chart(results: dict) -> str:
     rows = results["decode"]
     most = max(row["beside_llama_cpp"] for row in rows)
     height = TOP + ROW * len(rows) + 30
-    parts = ['<text x="0" y="20" font-weight="bold">Writing speed beside llama.cpp Q4_K_M on the same machine</text>']
+    parts = ['<text class="title" x="0" y="20">Writing speed beside llama.cpp Q4_K_M on the same machine</text>']
     for number, row in enumerate(rows):
         y, width = TOP + ROW * number, BARS * row["beside_llama_cpp"] / most
         kind = "bar ours" if number == 0 else "bar"

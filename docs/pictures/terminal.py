@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 WIDTH, HEIGHT = 92, 30
 COMMAND = "langchain-qwen chat --model coder-1.5b --temperature 0"
 TYPED = (
-    "In Markdown, with one short list and five lines of Python: what is a generator?",
+    "What is a generator in Python? Three short bullet points, then five lines of code.",
     "/stats",
 )
 SOCKET = "langchain-qwen-picture"
@@ -32,8 +32,8 @@ def tmux(*arguments: str) -> str:
 
 
 def screen(*, colors: bool) -> str:
-    """What the terminal shows."""
-    return tmux("capture-pane", "-p", *(["-e"] if colors else []), "-t", "chat")
+    """What the terminal shows, with what has left it at its top."""
+    return tmux("capture-pane", "-p", "-S", "-", *(["-e"] if colors else []), "-t", "chat")
 
 
 def wait_for_prompts(count: int, seconds: float = 600) -> None:

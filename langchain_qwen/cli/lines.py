@@ -64,6 +64,18 @@ def _editor(completions: Callable[[str], Iterable[str]]) -> Callable[[], str]:
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.newline(copy_margin=False)
 
+    @keys.add("tab")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        typed = buffer.document.text_before_cursor
+        choices = list(completions(typed))
+        if len(choices) == 1:
+            buffer.insert_text(choices[0][len(typed) :])
+        elif buffer.complete_state:
+            buffer.complete_next()
+        else:
+            buffer.start_completion(insert_common_part=True)
+
     session: PromptSession[str] = PromptSession(
         PROMPT,
         multiline=True,

@@ -103,7 +103,8 @@ def show(content: str | RenderableType) -> None:
 
 def say(text: str, *, style: str = "dim") -> None:
     """Tell the user something that is no part of an answer."""
-    rich.get_console().print(Text(text, style=style), soft_wrap=True)
+    console = rich.get_console()
+    console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
 
 
 @contextmanager

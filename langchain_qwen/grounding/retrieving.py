@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import bm25s
 import numpy as np
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -16,6 +16,10 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.grounding.words import words
+
+with warnings.catch_warnings():  # its progress bars, which are not used here, complain in notebooks without widgets
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import bm25s
 
 _SEPARATORS = ["\n\n", "\n", "。", "！", "？", ". ", "! ", "? ", "؟ ", "। ", "；", "; ", "，", ", ", " ", ""]
 # Where a chunk of a longer document begins and ends in it, in the metadata.

@@ -39,10 +39,15 @@ def doctor(model: str, *, as_json: bool) -> bool:
         told = [dict(zip(("level", "what", "todo"), finding, strict=True)) for finding in findings]
         show(json.dumps({**asdict(report), "findings": told, "usable": usable}, indent=2, ensure_ascii=False))
         return usable
-    for part in (_facts(report), _precisions(report) if report.fits else None, _findings(findings)):
-        if part is not None:
-            show(part)
-            show("")
+    show(_facts(report))
+    show("")
+    if report.fits:
+        show(_precisions(report))
+        for todo in dict.fromkeys(fit.missing for fit in report.fits if fit.missing):
+            show(Text(f"missing: {todo}", style="dim"))
+        show("")
+    show(_findings(findings))
+    show("")
     engine = f" by the {CPU_ENGINE}" if report.chosen and report.chosen.runs_on == CPU_ENGINE else ""
     runs, name = f"runs here: {report.precision} on {report.device}{engine}", report.model
     verdict = Text(f"{name} {runs}." if usable else f"{name} cannot be used here yet.")
@@ -107,7 +112,7 @@ def _precisions(report: Report) -> Table:
     for fit in report.fits:
         table.add_row(
             fit.precision + (" (auto)" if fit is report.chosen else ""),
-            Text(fit.missing or fit.runs_on),
+            Text(f"{fit.runs_on}{' (missing)' if fit.missing else ''}"),
             gigabytes(fit.weight_bytes),
             f"+ {gigabytes(fit.window_bytes)}",
             f"{fit.context_tokens:,} tokens" if fit.context_tokens else "none: too large",

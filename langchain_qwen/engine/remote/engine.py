@@ -33,6 +33,7 @@ from langchain_qwen.errors import (
     AnswerLostError,
     ContextOverflowError,
     EngineClosedError,
+    EngineError,
     GenerationTimeoutError,
     ServerError,
     ServerTimeoutError,
@@ -132,6 +133,8 @@ class RemoteEngine:
             try:
                 async with contextlib.aclosing(self._attempt(request, sent, reply)) as events:
                     async for event in events:
+                        if request.interrupted is not None and request.interrupted.is_set():
+                            raise EngineError("the call was interrupted")
                         yield event
                 return
             except TooLongError as error:

@@ -311,6 +311,9 @@ def test_what_was_typed_comes_back_in_the_next_chat(tmp_path):
     chat.eof = pytest.importorskip("pexpect").EOF
     chat.send("\x1b[A\r")  # arrow up
     chat.expect_exact("(the next answers follow it)")
+    chat.expect_exact(">>>")
+    chat.send("/pers\t\r")
+    chat.expect_exact("Now: none")
     leave(chat)
 
 

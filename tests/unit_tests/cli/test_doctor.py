@@ -353,3 +353,15 @@ def test_the_exit_code_says_that_a_model_cannot_be_used(run, tmp_path, monkeypat
     broken = run("doctor", "--model", tmp_path, "--json")
     assert broken.exit_code == 1
     assert not json.loads(broken.stdout)["usable"]
+
+
+def test_what_is_to_be_copied_is_in_one_line(run, monkeypatch):
+    """Also where the terminal is narrow: tables are cut there, remedies are not."""
+    monkeypatch.setenv("COLUMNS", "40")
+    result = run("doctor", "--model", "Qwen/Qwen2.5-1.5B-Instruct")
+    assert result.exit_code == 1
+    assert "→ run `langchain-qwen pull coder-1.5b` and use that model" in result.stdout
+
+
+def test_help_keeps_what_stands_in_brackets(run):
+    assert 'the extra "gptq"' in " ".join(run("quantize", "--help").stdout.split())
