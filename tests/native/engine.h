@@ -3,7 +3,7 @@
 #include "model.h"
 
 typedef struct lq_runner lq_runner;
-lq_runner *lq_runner_new(const lq_model *, const lq_kv *, int num_threads, int max_tokens, int max_length, int portable,
+lq_runner *lq_runner_new(const lq_model *, const lq_kv *, int num_threads, int max_tokens, int max_length, const char *kernels,
                          const char **refused);
 void lq_runner_step(lq_runner *, const lq_step *);
 void lq_runner_free(lq_runner *);

@@ -84,7 +84,7 @@ static void free_model(lq_model *m) {
 }
 
 // All requests to their ends; `logits` [REQUESTS][vocab] gets the last token's of each.
-static void run(const lq_model *m, const int *lengths, float *const *inputs, int in_chunks, int portable, float *logits) {
+static void run(const lq_model *m, const int *lengths, float *const *inputs, int in_chunks, const char *kernels, float *logits) {
     const int per_request = (MAX_LENGTH + LQ_BLOCK - 1) / LQ_BLOCK, half = m->head_dim / 2;
     const int num_blocks = per_request * REQUESTS;
     const size_t halves = (size_t)m->num_layers * num_blocks * m->kv_heads * LQ_BLOCK * m->head_dim;
@@ -93,7 +93,7 @@ static void run(const lq_model *m, const int *lengths, float *const *inputs, int
     memset(kv.values, 0xff, halves * 2);
     const char *refused;
     const int threads = fixed_threads ? fixed_threads : 1 + (int)draw(4);
-    lq_runner *runner = lq_runner_new(m, &kv, threads, MAX_TOKENS, MAX_LENGTH, portable, &refused);
+    lq_runner *runner = lq_runner_new(m, &kv, threads, MAX_TOKENS, MAX_LENGTH, kernels, &refused);
     if (!runner) printf("refused: %s\n", refused ? refused : "no memory"), abort();
     int32_t blocks[REQUESTS * 8], done[REQUESTS] = {0};
     for (int i = 0; i < num_blocks; i++) blocks[i] = (i * 5 + 3) % num_blocks;  // scattered: 5 and 15 blocks share a factor
@@ -156,7 +156,7 @@ int main(int argc, char **argv) {
         const size_t count = (size_t)REQUESTS * m.vocab;
         for (int i = 0; i < 3; i++) {
             logits[i] = malloc(sizeof(float) * count);
-            run(&m, lengths, inputs, i > 0, i == 2, logits[i]);
+            run(&m, lengths, inputs, i > 0, i == 2 ? "portable" : NULL, logits[i]);
         }
         double square = 0, difference = 0;
         for (size_t i = 0; i < count; i++) {

@@ -131,7 +131,7 @@ def load() -> ctypes.CDLL:
         type_, field, *_ = min(different)
         raise _other_version(f"{type_}.{field}" if field else f"the size of {type_}")
     library.lq_runner_new.restype = c_void_p
-    library.lq_runner_new.argtypes = [POINTER(Model), POINTER(KV), c_int, c_int, c_int, c_int, POINTER(c_char_p)]
+    library.lq_runner_new.argtypes = [POINTER(Model), POINTER(KV), c_int, c_int, c_int, c_char_p, POINTER(c_char_p)]
     library.lq_runner_free.restype = None
     library.lq_runner_free.argtypes = [c_void_p]
     for run in (library.lq_runner_step, library.lq_runner_products):
@@ -140,8 +140,8 @@ def load() -> ctypes.CDLL:
     for pack in (library.lq_pack_int4, library.lq_pack_int8, library.lq_pack_bf16):
         pack.restype = c_int
         pack.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
-    library.lq_best_kernels.restype = c_char_p
-    library.lq_best_kernels.argtypes = []
+    library.lq_kernels_list.restype = c_char_p
+    library.lq_kernels_list.argtypes = [c_int, POINTER(c_int), POINTER(c_int)]
     return library
 
 

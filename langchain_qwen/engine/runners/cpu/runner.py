@@ -14,6 +14,7 @@ from langchain_qwen.checkpoints.rope import read_rope
 from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.runners.cpu import library
+from langchain_qwen.engine.runners.cpu.kernels import choose
 from langchain_qwen.engine.runners.cpu.packing import Packed
 from langchain_qwen.engine.runners.cpu.rope import frequencies
 from langchain_qwen.engine.runners.cpu.weights import ModelWeights
@@ -35,8 +36,20 @@ class CpuRunner:
         precision: str,
         num_threads: int,
         max_step_tokens: int,
-        portable: bool = False,
+        kernels: str | None = None,
     ):
+        """Take the weights; `allocate` starts the threads.
+
+        Args:
+            weights: As `load_weights` gives them.
+            precision: The name of how they are held.
+            num_threads: How many threads share each step.
+            max_step_tokens: The most tokens of a step.
+            kernels: The name of a table of kernels; the one of LANGCHAIN_QWEN_KERNELS, or the best, if None.
+
+        Raises:
+            ConfigurationError: There are no such kernels on this machine.
+        """
         config = weights.config
         self.precision = precision
         self.vocab_size: int = config["vocab_size"]
@@ -51,8 +64,8 @@ class CpuRunner:
         self._frequencies, self._rope_scale = frequencies(rope, self._head_dim)
         self._num_threads = num_threads
         self._max_step_tokens = max_step_tokens
-        self._portable = portable
         self._library = library.load()
+        self.kernels = choose(kernels)
         self._handle: int | None = None
         self._kv: tuple[mmap.mmap, mmap.mmap] | None = None  # keys and values
         self._logits = np.empty((0, self.vocab_size), np.float32)
@@ -78,7 +91,7 @@ class CpuRunner:
             self._num_threads,
             self._max_step_tokens,
             self._max_length,
-            int(self._portable),
+            self.kernels.encode(),
             ctypes.byref(refused),
         )
         if refused.value is not None:

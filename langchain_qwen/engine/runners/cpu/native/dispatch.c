@@ -1,18 +1,45 @@
+// Which table of kernels a processor runs. The build defines LQ_WITH_... for each file of arch/ that it compiled.
+#include <stdbool.h>
+#include <string.h>
+
 #include "kernels.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#include <stdbool.h>
 
-static bool has_f16c(void) {  // not all compilers know it as a feature to ask for by name
-    unsigned a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+static bool has_avx2(void) {
+    unsigned a, b, c, d;  // not all compilers know F16C as a feature to ask for by name
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
 }
 #endif
 
-const lq_kernels *lq_kernels_best(void) {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) return &lq_kernels_avx2;
+static bool always(void) { return true; }
+
+typedef struct {
+    const lq_kernels *kernels;
+    bool (*runs)(void);  // whether this processor, and its system, can
+    bool proven;         // whether its authors had a machine to run it on; if not, it is used only where it is asked for
+} table;
+
+// The best first.
+static const table tables[] = {
+#ifdef LQ_WITH_AVX2
+    {&lq_kernels_avx2, has_avx2, true},
 #endif
-    return &lq_kernels_portable;
+    {&lq_kernels_portable, always, true},
+};
+enum { TABLES = sizeof tables / sizeof *tables };
+
+const lq_kernels *lq_kernels_named(const char *name) {
+    for (int i = 0; i < TABLES; i++)
+        if (name ? !strcmp(name, tables[i].kernels->name) && tables[i].runs() : tables[i].proven && tables[i].runs())
+            return tables[i].kernels;
+    return NULL;
+}
+
+__attribute__((visibility("default"))) const char *lq_kernels_list(int index, int *runs, int *proven) {
+    if (index < 0 || index >= TABLES) return NULL;
+    *runs = tables[index].runs();
+    *proven = tables[index].proven;
+    return tables[index].kernels->name;
 }

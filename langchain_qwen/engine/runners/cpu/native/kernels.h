@@ -1,4 +1,4 @@
-// The arithmetic of a step, once for every instruction set. `lq_kernels_best` chooses at run time.
+// The arithmetic of a step: a table of kernels for each instruction set, one file of arch/ each. dispatch.c chooses.
 //
 // Every kernel computes a token's numbers from that token's inputs in a fixed order, whatever else is in the step: this
 // is what makes an answer independent, to the bit, of batch mates, chunk sizes and drafts.
@@ -43,12 +43,14 @@ typedef struct {
     void (*to_half)(const float *x, int n, uint16_t *y);
 } lq_kernels;
 
-extern const lq_kernels lq_kernels_portable;
-#if defined(__x86_64__)
-extern const lq_kernels lq_kernels_avx2;
-#endif
+extern const lq_kernels lq_kernels_portable, lq_kernels_avx2;
 
-const lq_kernels *lq_kernels_best(void);
+// The table of this name, or the best one for NULL; NULL when there is none that this processor can run.
+const lq_kernels *lq_kernels_named(const char *name);
+
+// The names of all tables of this build, the best first, NULL behind the last. Whether this processor can run it, and
+// whether it is among those that are chosen when none is asked for by name.
+const char *lq_kernels_list(int index, int *runs, int *proven);
 
 // Where a token's tile begins and how wide it is.
 static inline int lq_tile_width(int m, int tokens) {

@@ -220,15 +220,16 @@ EXPORT void lq_runner_free(lq_runner *r) {
     free(r);
 }
 
-// `portable` asks for the plain C kernels. NULL when the model is none that can be run, and then `*refused` says what of
+// `kernels` names a table, or is NULL for the best. NULL when the model is none that can be run, and then `*refused` says what of
 // it is wrong; or when memory or threads cannot be had, and then it is NULL.
 EXPORT lq_runner *lq_runner_new(const lq_model *model, const lq_kv *kv, int num_threads, int max_tokens, int max_length,
-                                int portable, const char **refused) {
+                                const char *kernels, const char **refused) {
     *refused = lq_check(model, kv, num_threads, max_tokens, max_length);
+    if (!*refused && !lq_kernels_named(kernels)) *refused = "the name of the kernels";
     if (*refused) return NULL;
     lq_runner *r = calloc(1, sizeof *r);
     if (!r) return NULL;
-    r->kernels = portable ? &lq_kernels_portable : lq_kernels_best();
+    r->kernels = lq_kernels_named(kernels);
     r->model = *model;
     r->kv = *kv;
     r->num_threads = num_threads;
@@ -252,5 +253,3 @@ EXPORT void lq_runner_products(lq_runner *r, const lq_step *step) {
     r->step = *step;
     lq_threads_run(r->threads, run_products, r);
 }
-
-EXPORT const char *lq_best_kernels(void) { return lq_kernels_best()->name; }

@@ -1,8 +1,8 @@
 // Plain C for every machine, and what the fast kernels are tested against.
 #include <math.h>
 
-#include "half.h"
-#include "kernels.h"
+#include "../half.h"
+#include "../kernels.h"
 
 // Where column k of a tile's token is among its codes.
 static size_t place8(int k, int lane, int width) { return ((size_t)(k / 4) * width + lane) * 4 + k % 4; }
