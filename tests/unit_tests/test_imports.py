@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "output": {"errors", "engine"},
     "parameters": {"errors", "engine"},
     "structured_output": {"errors"},
-    "profile": {"parameters"},
+    "profile": {"checkpoints", "parameters"},
     "bounds": {"errors", "parameters"},
     "results": {"structured_output"},
     "together": {"engine", "results"},

@@ -71,17 +71,21 @@ def round_activations(inputs: torch.Tensor, steps: int) -> torch.Tensor:
     return (torch.round(groups / scale) * scale).flatten(-2)
 
 
+def unpack_all(parts) -> np.ndarray:
+    return np.concatenate([unpack(part) for part in parts])
+
+
 def reference_logits(folder: Path, weights: ModelWeights, tokens: list[int], steps: int | None) -> np.ndarray:
     """transformers in fp32, with the weights that the packed ones stand for."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for i, layer in enumerate(weights.layers):
         block = model.model.layers[i]
         q, k, v = block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj
-        qkv = torch.from_numpy(unpack(layer.qkv)).split([len(q.weight), len(k.weight), len(v.weight)])
+        qkv = torch.from_numpy(unpack_all(layer.qkv)).split([len(q.weight), len(k.weight), len(v.weight)])
         for linear, values in zip((q, k, v), qkv, strict=True):
             linear.weight.data = values
         block.self_attn.o_proj.weight.data = torch.from_numpy(unpack(layer.out))
-        gate, up = torch.from_numpy(unpack(layer.gate_up)).chunk(2)
+        gate, up = torch.from_numpy(unpack_all(layer.gate_up)).chunk(2)
         block.mlp.gate_proj.weight.data, block.mlp.up_proj.weight.data = gate, up
         block.mlp.down_proj.weight.data = torch.from_numpy(unpack(layer.down))
     model.lm_head.weight = torch.nn.Parameter(torch.from_numpy(unpack(weights.head)))

@@ -11,6 +11,8 @@ enum { LQ_TILE = 4 };  // tokens that share each unpacking of a panel
 //   int4:  codes   [cols/4][width] fours of int8, scale [cols/group][width], sum = scale * sum of codes
 //   int8:  codes16 [cols/4][2][width] pairs of int16, columns 0 and 2 of a four, then 1 and 3; scale and sum as above.
 //          14 bits cost these kernels no more than 8 do, and leave the rounding of the weights the only loss.
+//   k:     codes as int4, scale [cols/LQ_SPAN][width], sums16 [cols/32][width] pairs of int16: the codes' sums over 16
+//          columns and over the 16 behind them
 //   bf16:  values  [cols][width] float
 enum { LQ_LARGEST_INT16 = 8191 };  // a group of 1,024 products still fits int32 (LQ_MAX_GROUP)
 
@@ -18,6 +20,7 @@ typedef struct {
     int8_t *codes;
     int16_t *codes16;
     float *scale, *sum;
+    int16_t *sums16;  // in the memory of sum
     float *values;
 } lq_acts;
 

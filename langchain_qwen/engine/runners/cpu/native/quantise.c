@@ -3,9 +3,7 @@
 #include <string.h>
 
 #include "half.h"
-#include "kernels.h"
-
-#define EXPORT __attribute__((visibility("default")))
+#include "pack.h"
 
 // One source for both instruction sets; sums run in eight lanes in either, so the results are the same.
 #if defined(__x86_64__) && defined(__gnu_linux__)
@@ -15,9 +13,6 @@
 #endif
 
 enum { LANES = 8 };
-
-// What the packers return. Not finite: a weight, or the scale that fp16 would have to hold.
-enum { PACKED = 0, NOT_FINITE = 1, NO_SUCH_SHAPE = 2 };
 
 static int is_finite(float x) {  // x - x is NaN else, and 0 for what is finite; no branch, so that it costs nothing
     return x - x == 0;

@@ -1,6 +1,7 @@
 // Plain C for every machine, and what the fast kernels are tested against.
 #include <math.h>
 
+#include "../forms.h"
 #include "../half.h"
 #include "../kernels.h"
 
@@ -10,11 +11,35 @@ static size_t place16(int k, int lane, int width) {
     return ((size_t)(k / 4 * 2 + k % 2) * width + lane) * 2 + k % 4 / 2;
 }
 
+static size_t place_sum(int k, int lane, int width) { return ((size_t)(k / 32) * width + lane) * 2 + k % 32 / 16; }
+
+static void store_acts_k(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
+    const int width = lq_tile_width(m, tokens), lane = m % LQ_TILE, tile = m - lane;
+    int8_t *codes = acts->codes + (size_t)tile * w->cols;
+    int16_t *sums = acts->sums16 + (size_t)tile * w->cols / 16;
+    float *scales = acts->scale + (size_t)tile * w->cols / LQ_SPAN;
+    for (int span = begin; span < end; span += LQ_SPAN) {
+        float largest = 0;
+        for (int k = span; k < span + LQ_SPAN; k++) largest = fmaxf(largest, fabsf(x[k]));
+        const float inverse = largest > 0 ? 127 / largest : 0;
+        for (int k = span; k < span + LQ_SPAN; k += 16) {
+            int sum = 0;
+            for (int i = k; i < k + 16; i++) sum += codes[place8(i, lane, width)] = (int8_t)lrintf(x[i] * inverse);
+            sums[place_sum(k, lane, width)] = (int16_t)sum;
+        }
+        scales[span / LQ_SPAN * width + lane] = largest / 127;
+    }
+}
+
 static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
     const int width = lq_tile_width(m, tokens), lane = m % LQ_TILE, tile = m - lane;
     if (w->format == LQ_BF16) {
         float *values = acts->values + (size_t)tile * w->cols;
         for (int k = begin; k < end; k++) values[(size_t)k * width + lane] = x[k];
+        return;
+    }
+    if (lq_is_k(w->format)) {
+        store_acts_k(w, acts, x, m, tokens, begin, end);
         return;
     }
     const int group = w->group, groups = w->cols / group;
@@ -69,6 +94,58 @@ static void multiply_quantised(const lq_matrix *w, const lq_acts *acts, int m, i
     for (int r = 0; r < 8; r++) out[r] = y[r] + (w->bias ? w->bias[panel * 8 + r] : 0);
 }
 
+// What a span of a K format holds of a row: its code in a column, and its integer scales.
+static int code_k(int format, const uint8_t *span, int row, int k) {
+    const int vector = k / 8, place = row * 4 + k % 4, high = k % 8 / 4;
+    const uint8_t pair = span[vector * 32 + place], *above = span + LQ_SPAN_CODES;
+    const int code = high ? pair >> 4 : pair & 15;
+    if (format == LQ_K5) return code | (above[vector / 4 * 32 + place] >> (vector % 4 * 2 + high) & 1) << 4;
+    if (format == LQ_K6) return (code | (above[vector / 2 * 32 + place] >> (vector % 2 * 4 + high * 2) & 3) << 4) - 32;
+    return code;
+}
+
+static void scales_k(int format, const uint8_t *span, int row, int k, int *scale, int *minimum) {
+    const uint8_t *scales = span + LQ_SPAN_CODES + lq_span_above(format);
+    const int lane = row / 4 * 16 + row % 4;
+    if (format == LQ_K6) {
+        *scale = (int8_t)scales[k / 64 * 32 + lane + k % 64 / 16 * 4], *minimum = 0;
+        return;
+    }
+    const int place = lane + k / 32 * 4, shift = place / 16 * 2;
+    const uint8_t low = scales[place], above = scales[32 + place % 16];
+    *scale = (low & 15) | (above >> shift & 3) << 4;
+    *minimum = low >> 4 | (above >> (shift + 4) & 3) << 4;
+}
+
+static void multiply_k(const lq_matrix *w, const lq_acts *acts, int m, int tokens, int panel, float *out) {
+    const int width = lq_tile_width(m, tokens), lane = m % LQ_TILE, tile = m - lane, format = w->format;
+    const int spans = w->group / LQ_SPAN, span_bytes = lq_span_bytes(format);
+    const size_t block_bytes = (size_t)lq_block_bytes(format, w->group);
+    const uint8_t *block = w->data + (size_t)panel * (w->cols / w->group) * block_bytes;
+    const int8_t *codes = acts->codes + (size_t)tile * w->cols;
+    const int16_t *sums = acts->sums16 + (size_t)tile * w->cols / 16;
+    const float *scales = acts->scale + (size_t)tile * w->cols / LQ_SPAN;
+    float y[8] = {0};
+    for (int first = 0; first < w->cols; first += LQ_SPAN) {
+        const uint8_t *span = block + first / LQ_SPAN % spans * span_bytes;
+        const uint16_t *d = (const uint16_t *)(block + spans * span_bytes), *dmin = d + 8;
+        const float x_scale = scales[first / LQ_SPAN * width + lane];
+        for (int r = 0; r < 8; r++) {
+            int32_t dot = 0, minima = 0;
+            for (int k = 0; k < LQ_SPAN; k++) {
+                int scale, minimum;
+                scales_k(format, span, r, k, &scale, &minimum);
+                dot += scale * code_k(format, span, r, k) * codes[place8(first + k, lane, width)];
+                if (k % 16 == 0) minima += minimum * sums[place_sum(first + k, lane, width)];
+            }
+            y[r] = fmaf((float)dot * x_scale, lq_half_to_float(d[r]), y[r]);
+            if (format != LQ_K6) y[r] = fmaf(-((float)minima * x_scale), lq_half_to_float(dmin[r]), y[r]);
+        }
+        if (first / LQ_SPAN % spans == spans - 1) block += block_bytes;
+    }
+    for (int r = 0; r < 8; r++) out[r] = y[r] + (w->bias ? w->bias[panel * 8 + r] : 0);
+}
+
 static void multiply_bf16(const lq_matrix *w, const lq_acts *acts, int m, int tokens, int panel, float *out) {
     const int width = lq_tile_width(m, tokens), lane = m % LQ_TILE, tile = m - lane;
     const uint16_t *weights = (const uint16_t *)w->data + (size_t)panel * w->cols * 8;
@@ -83,8 +160,8 @@ static void multiply_bf16(const lq_matrix *w, const lq_acts *acts, int m, int to
 static void multiply(const lq_matrix *w, const lq_acts *acts, int tokens, int first, int last, float *out) {
     for (int panel = first; panel < last; panel++)
         for (int m = 0; m < tokens; m++)
-            (w->format == LQ_BF16 ? multiply_bf16 : multiply_quantised)(w, acts, m, tokens, panel,
-                                                                        out + (size_t)m * w->rows + panel * 8);
+            (w->format == LQ_BF16 ? multiply_bf16 : lq_is_k(w->format) ? multiply_k : multiply_quantised)(w, acts, m, tokens, panel,
+                                                                        out + (size_t)m * w->stride + panel * 8);
 }
 
 static void rms_norm(const float *x, const float *weight, float eps, int n, float *y) {

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../forms.h"
 #include "../kernels.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -41,11 +42,17 @@ INLINE __m256 exp8(__m256 x) {
     return _mm256_mul_ps(p, _mm256_castsi256_ps(power));
 }
 
+static void store_acts_k(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end);
+
 static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
     const int width = lq_tile_width(m, tokens), lane = m % LQ_TILE, tile = m - lane;
     if (w->format == LQ_BF16) {
         float *values = acts->values + (size_t)tile * w->cols;
         for (int k = begin; k < end; k++) values[(size_t)k * width + lane] = x[k];
+        return;
+    }
+    if (lq_is_k(w->format)) {
+        store_acts_k(w, acts, x, m, tokens, begin, end);
         return;
     }
     const int group = w->group, groups = w->cols / group;
