@@ -105,19 +105,21 @@ class QuoteReader:
                 done.append(self._statement)
                 self._statement += 1
             elif match.group("passage"):
-                done.append(self._locate(int(match.group("passage")) - 1, match.group("quote")))
+                quote = self._locate(int(match.group("passage")) - 1, match.group("quote"))
+                done += [quote] if quote else []
         return done
 
     def finish(self) -> list[int]:
         """The last statement, whose end no line break marks."""
         return [self._statement]
 
-    def _locate(self, passage: int, quote: str) -> Quote:
+    def _locate(self, passage: int, quote: str) -> Quote | None:
+        """Where it stands; None for one that a filter around the model has edited, which is no quote any more."""
         for first, last in _run_spans(self._passages[passage]):
             start = self._passages[passage].shown.text.find(quote, first, last)
             if start >= 0:
                 return Quote(self._statement, passage, start, start + len(quote))
-        raise AssertionError(f"the grammar let a quote through that passage {passage + 1} does not hold: {quote!r}")
+        return None
 
 
 def _run_spans(passage: Passage) -> list[tuple[int, int]]:
