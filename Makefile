@@ -31,7 +31,7 @@ integration_tests: setup ## tests on a real Qwen2.5 checkpoint (pulled at first 
 
 test-native: ## the C engine under the address and undefined-behaviour sanitizers, on random models and schedules
 	sh tests/native/build.sh fuzz
-	build/fuzzers/fuzz/fuzz 200
+	build/fuzzers/fuzz/fuzz 60
 
 FUZZ_SECONDS ?= 600
 CLANG ?= clang

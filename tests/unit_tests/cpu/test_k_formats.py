@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,9 +14,10 @@ from langchain_qwen.checkpoints.gguf_blocks import SCALES, dequantize
 from langchain_qwen.checkpoints.gguf_file import KINDS
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.kernels import tables
-from langchain_qwen.engine.runners.cpu.packing import Packed, repack, unpack
+from langchain_qwen.engine.runners.cpu.packing import Packed, pack, repack, unpack
 from langchain_qwen.errors import IncompleteCheckpointError
 from tests.unit_tests.checkpoints.test_gguf_blocks import random_blocks
+from tests.unit_tests.cpu.test_kernels import kernels, product
 
 BY_NAME = {kind.name: kind for kind in KINDS.values()}
 HELD = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q4_K", "Q5_K", "Q6_K"]
@@ -33,12 +34,7 @@ def multiply(table: str, packed: Packed, inputs: NDArray[np.float32]) -> NDArray
     matrix = library.Matrix(
         packed.format, packed.group, packed.rows, packed.cols, packed.rows, packed.data.nbytes, packed.data.ctypes.data
     )
-    out = np.full((len(inputs), packed.rows), np.nan, np.float32)
-    done = library.load().lq_multiply(
-        table.encode(), ctypes.byref(matrix), inputs.ctypes.data, len(inputs), out.ctypes.data
-    )
-    assert done
-    return out
+    return product(kernels(table), matrix, inputs, [])
 
 
 @pytest.mark.parametrize("name", HELD)
@@ -72,7 +68,7 @@ def rounded(inputs: NDArray[np.float32], packed: Packed) -> NDArray[np.float64]:
 @pytest.mark.parametrize("name", HELD)
 @settings(max_examples=15, deadline=None)
 @given(
-    panels=st.integers(1, 2), blocks=st.integers(1, 3), tokens=st.integers(1, 9), seed=st.integers(0, 1 << 30),
+    panels=st.integers(1, 5), blocks=st.integers(1, 3), tokens=st.integers(1, 20), seed=st.integers(0, 1 << 30),
     spread=st.sampled_from([0.0, 1e-3, 1.0, 1e3]),
 )  # fmt: skip
 def test_products_are_right_and_the_same_bits_everywhere(
@@ -90,6 +86,20 @@ def test_products_are_right_and_the_same_bits_everywhere(
     seen = rounded(inputs, packed)
     exact, size = seen @ weights.T, np.abs(seen) @ np.abs(weights).T
     assert (np.abs(results[0] - exact) <= 1e-3 * size + 1e-6).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(panels=st.integers(1, 5), spans=st.integers(1, 3), tokens=st.integers(1, 20), seed=st.integers(0, 1 << 30))
+def test_narrow_super_blocks(panels: int, spans: int, tokens: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    weights = (random.normal(size=(8 * panels, 128 * spans)) / 10).astype(np.float32)
+    with ThreadPoolExecutor(1) as pool:
+        packed = pack([weights], library.K4, 128, pool)
+    inputs = random.normal(size=(tokens, packed.cols)).astype(np.float32)
+    results = [multiply(table, packed, inputs) for table in TABLES]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+    np.testing.assert_allclose(results[0], rounded(inputs, packed) @ unpack(packed).T, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", HELD)

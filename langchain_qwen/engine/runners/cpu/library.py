@@ -146,8 +146,6 @@ def load() -> ctypes.CDLL:
     library.lq_pack_k4.argtypes = [c_void_p, c_void_p, c_int, c_int, c_int, c_void_p]
     library.lq_repack_gguf.restype = c_int
     library.lq_repack_gguf.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
-    library.lq_multiply.restype = c_int
-    library.lq_multiply.argtypes = [c_char_p, POINTER(Matrix), c_void_p, c_int, c_void_p]
     library.lq_kernels_list.restype = c_char_p
     library.lq_kernels_list.argtypes = [c_int, POINTER(c_int), POINTER(c_int)]
     return library

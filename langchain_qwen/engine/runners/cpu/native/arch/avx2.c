@@ -1,5 +1,8 @@
 // Built for x86_64 with -mavx2 -mfma -mf16c
 // Processors since 2013.
+#define TILE 4  // tokens that share each unpacking of a panel
+#include "simd_avx2.h"
+
 #include "x86_sums.h"
 
 // One panel times one tile of W tokens. 4-bit codes times 8-bit activations: pairs are at most 2*15*127 = 3810, so eight
@@ -62,7 +65,7 @@ INLINE void tile_int8(const int W, const uint8_t *block, const int32_t *x, const
     }
 }
 
-#include "x86_attention.h"
+#include "attention.h"
 #include "x86_products.h"
 
 const lq_kernels lq_kernels_avx2 = {

@@ -1,37 +1,7 @@
 // The K formats on x86: sums of 4-, 5- and 6-bit codes, with integer scales that are multiplied in before the sums leave
 // the registers.
 #pragma once
-#include "../forms.h"
 #include "x86_sums.h"
-
-static void store_acts_k(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
-    const int width = lq_tile_width(m, tokens), lane = m % LQ_TILE, tile = m - lane;
-    int32_t *codes = (int32_t *)acts->codes + (size_t)tile * w->cols / 4 + lane;
-    int32_t *sums = (int32_t *)acts->sums16 + (size_t)tile * w->cols / 32 + lane;
-    float *scales = acts->scale + (size_t)tile * w->cols / LQ_SPAN + lane;
-    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-    const __m256i ones16 = _mm256_set1_epi16(1);
-    for (int span = begin; span < end; span += LQ_SPAN) {
-        __m256 largest8 = _mm256_setzero_ps();
-        for (int k = span; k < span + LQ_SPAN; k += 8)
-            largest8 = _mm256_max_ps(largest8, _mm256_and_ps(_mm256_loadu_ps(x + k), no_sign));
-        const float largest = max8(largest8);
-        const __m256 inverse = _mm256_set1_ps(largest > 0 ? 127 / largest : 0);
-        scales[span / LQ_SPAN * width] = largest / 127;
-        for (int k = span; k < span + LQ_SPAN; k += 32) {
-            __m256i c[4];
-            for (int i = 0; i < 4; i++) c[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + k + 8 * i), inverse));
-            // Packing works within the halves of a register: the fours come as 0 2 4 6 1 3 5 7.
-            const __m256i first = _mm256_packs_epi32(c[0], c[1]), second = _mm256_packs_epi32(c[2], c[3]);
-            int32_t fours[8], pairs[8], *to = codes + k / 4 * width;
-            _mm256_storeu_si256((__m256i *)fours, _mm256_packs_epi16(first, second));
-            for (int i = 0; i < 8; i++) to[i * width] = fours[i % 2 * 4 + i / 2];
-            _mm256_storeu_si256((__m256i *)pairs, _mm256_hadd_epi32(_mm256_madd_epi16(first, ones16), _mm256_madd_epi16(second, ones16)));
-            const int sum = pairs[0] + pairs[1] + pairs[4] + pairs[5], next = pairs[2] + pairs[3] + pairs[6] + pairs[7];
-            sums[k / 32 * width] = (int32_t)((uint32_t)(uint16_t)sum | (uint32_t)next << 16);
-        }
-    }
-}
 
 // Of a group: 16-bit lanes with each row's scale twice, as a multiply-add wants it, from bytes at the places of model.h.
 INLINE __m256i both(__m256i scales, int group) {
@@ -74,12 +44,12 @@ INLINE void tile_k(const int FORMAT, const int W, const uint8_t *block, const in
                                                         _mm256_and_si256(_mm256_slli_epi16(highs, 4), upper));
                 minima = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(lows, 4), low), _mm256_and_si256(highs, upper));
             }
-            __m256i dot[4], least[4];
-#pragma GCC unroll 4
+            __m256i dot[TILE], least[TILE];
+#pragma GCC unroll 8
             for (int m = 0; m < W; m++) dot[m] = least[m] = _mm256_setzero_si256();
 #pragma GCC unroll 4
             for (int g = 0; g < 4; g++) {
-                __m256i sum16[4], more = _mm256_setzero_si256();
+                __m256i sum16[TILE], more = _mm256_setzero_si256();
                 if (FORMAT == LQ_K5) more = _mm256_loadu_si256((const __m256i *)(above + g * 32));
 #pragma GCC unroll 4
                 for (int j = 0; j < 4; j++) {
@@ -96,7 +66,7 @@ INLINE void tile_k(const int FORMAT, const int W, const uint8_t *block, const in
                         a = _mm256_or_si256(a, _mm256_and_si256(shift16(more, 4 - 4 * (j % 2)), top));
                         b = _mm256_or_si256(b, _mm256_and_si256(shift16(more, 2 - 4 * (j % 2)), top));
                     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                     for (int m = 0; m < W; m++) {
                         const __m256i t = _mm256_maddubs_epi16(a, _mm256_set1_epi32(x[2 * vector * W + m]));
                         const __m256i u = _mm256_maddubs_epi16(b, _mm256_set1_epi32(x[(2 * vector + 1) * W + m]));
@@ -107,7 +77,7 @@ INLINE void tile_k(const int FORMAT, const int W, const uint8_t *block, const in
                     }
                     if (FORMAT == LQ_K4 ? j < 3 : FORMAT == LQ_K5 && j % 2 == 0) continue;
                     const __m256i scale = FORMAT == LQ_K6 ? both_signed(scales[vector / 8], vector / 2 % 4) : both(scales[0], g);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                     for (int m = 0; m < W; m++) {
                         dot[m] = _mm256_add_epi32(dot[m], _mm256_madd_epi16(sum16[m], scale));
                         IN_REGISTER(dot[m]);
@@ -119,11 +89,11 @@ INLINE void tile_k(const int FORMAT, const int W, const uint8_t *block, const in
                     per_group = _mm256_blend_epi16(both_signed(scales[g / 2], g % 2 * 2), both_signed(scales[g / 2], g % 2 * 2 + 1), 0xaa);
                 else
                     per_group = both(minima, g);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
                 for (int m = 0; m < W; m++)
                     least[m] = _mm256_add_epi32(least[m], _mm256_madd_epi16(per_group, _mm256_set1_epi32(sums[g * W + m])));
             }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int m = 0; m < W; m++) {
                 const __m256 x_scale = _mm256_set1_ps(xs[m]);
                 if (FORMAT == LQ_K6) dot[m] = _mm256_sub_epi32(dot[m], _mm256_slli_epi32(least[m], 5));
