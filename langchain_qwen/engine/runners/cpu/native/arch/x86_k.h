@@ -21,8 +21,70 @@ INLINE __m256i shift16(__m256i x, int left) {
     return left >= 0 ? _mm256_slli_epi16(x, left) : _mm256_srli_epi16(x, -left);
 }
 
-// One panel times one tile of W tokens. Codes of up to 63 times activations of up to 127: sums stay in 16 bits for 32, 16
-// or 8 columns, then the scales widen them.
+#ifdef DOT8
+// In one instruction: sums have 32 bits from the beginning, and are multiplied by the scale once a group.
+typedef struct {
+    __m256i one[TILE], other[TILE];  // few tokens have two sums each, as in vnni_sums.h
+} k_sums;
+
+INLINE int is_first(int format, int j) { return format == LQ_K6 ? j % 2 == 0 : j == 0; }
+INLINE int is_last(int format, int j) { return format == LQ_K6 ? j % 2 == 1 : j == 3; }
+
+INLINE void add_products(const int W, __m256i a, __m256i b, const int32_t *x, int first, k_sums *s) {
+#pragma GCC unroll 8
+    for (int m = 0; m < W; m++) {
+        if (first) s->one[m] = s->other[m] = _mm256_setzero_si256();
+        __m256i *second = TWO_SUMS(W) ? s->other : s->one;
+        s->one[m] = DOT8(s->one[m], a, _mm256_set1_epi32(x[m]));
+        second[m] = DOT8(second[m], b, _mm256_set1_epi32(x[W + m]));
+    }
+}
+
+INLINE void add_scaled_k(const int W, const int FORMAT, __m256i scales, int group, const k_sums *s, __m256i *dot) {
+    const char a = (char)(group * 4), b = (char)(a + 1), c = (char)(a + 2), d = (char)(a + 3), z = (char)-128;
+    const __m128i order = FORMAT == LQ_K6 ? _mm_setr_epi8(z, z, z, a, z, z, z, b, z, z, z, c, z, z, z, d)
+                                          : _mm_setr_epi8(a, z, z, z, b, z, z, z, c, z, z, z, d, z, z, z);
+    __m256i scale = _mm256_shuffle_epi8(scales, _mm256_broadcastsi128_si256(order));
+    if (FORMAT == LQ_K6) scale = _mm256_srai_epi32(scale, 24);
+#pragma GCC unroll 8
+    for (int m = 0; m < W; m++) {
+        const __m256i sum = TWO_SUMS(W) ? _mm256_add_epi32(s->one[m], s->other[m]) : s->one[m];
+        dot[m] = _mm256_add_epi32(dot[m], _mm256_mullo_epi32(sum, scale));
+    }
+}
+#else
+// Codes of up to 63 times activations of up to 127: sums stay in 16 bits for 32, 16 or 8 columns, then the scales widen
+// them.
+typedef struct {
+    __m256i of[TILE];
+} k_sums;
+
+INLINE int is_first(int format, int j) { return format == LQ_K4 ? j == 0 : format == LQ_K5 ? j % 2 == 0 : 1; }
+INLINE int is_last(int format, int j) { return format == LQ_K4 ? j == 3 : format == LQ_K5 ? j % 2 == 1 : 1; }
+
+INLINE void add_products(const int W, __m256i a, __m256i b, const int32_t *x, int first, k_sums *s) {
+#pragma GCC unroll 8
+    for (int m = 0; m < W; m++) {
+        const __m256i t = _mm256_maddubs_epi16(a, _mm256_set1_epi32(x[m]));
+        const __m256i u = _mm256_maddubs_epi16(b, _mm256_set1_epi32(x[W + m]));
+        s->of[m] = first ? t : _mm256_add_epi16(s->of[m], t);
+        IN_REGISTER(s->of[m]);
+        s->of[m] = _mm256_add_epi16(s->of[m], u);
+        IN_REGISTER(s->of[m]);
+    }
+}
+
+INLINE void add_scaled_k(const int W, const int FORMAT, __m256i scales, int group, const k_sums *s, __m256i *dot) {
+    const __m256i scale = FORMAT == LQ_K6 ? both_signed(scales, group) : both(scales, group);
+#pragma GCC unroll 8
+    for (int m = 0; m < W; m++) {
+        dot[m] = _mm256_add_epi32(dot[m], _mm256_madd_epi16(s->of[m], scale));
+        IN_REGISTER(dot[m]);
+    }
+}
+#endif
+
+// One panel times one tile of W tokens.
 INLINE void tile_k(const int FORMAT, const int W, const uint8_t *block, const int32_t *x, const float *xs, const int32_t *sums,
                    int blocks, int spans, __m256 *acc) {
     const int above_bytes = (FORMAT - LQ_K4) * LQ_SPAN;
@@ -49,11 +111,12 @@ INLINE void tile_k(const int FORMAT, const int W, const uint8_t *block, const in
             for (int m = 0; m < W; m++) dot[m] = least[m] = _mm256_setzero_si256();
 #pragma GCC unroll 4
             for (int g = 0; g < 4; g++) {
-                __m256i sum16[TILE], more = _mm256_setzero_si256();
+                __m256i more = _mm256_setzero_si256();
+                k_sums sums_of;
                 if (FORMAT == LQ_K5) more = _mm256_loadu_si256((const __m256i *)(above + g * 32));
 #pragma GCC unroll 4
                 for (int j = 0; j < 4; j++) {
-                    const int vector = g * 4 + j, fresh = FORMAT == LQ_K4 ? j == 0 : FORMAT == LQ_K5 ? j % 2 == 0 : 1;
+                    const int vector = g * 4 + j;
                     const __m256i pairs = _mm256_loadu_si256((const __m256i *)(block + vector * 32));
                     if (j % 2 == 0) prefetch(block + vector * 32);
                     __m256i a = _mm256_and_si256(pairs, low), b = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), low);
@@ -66,22 +129,10 @@ INLINE void tile_k(const int FORMAT, const int W, const uint8_t *block, const in
                         a = _mm256_or_si256(a, _mm256_and_si256(shift16(more, 4 - 4 * (j % 2)), top));
                         b = _mm256_or_si256(b, _mm256_and_si256(shift16(more, 2 - 4 * (j % 2)), top));
                     }
-#pragma GCC unroll 8
-                    for (int m = 0; m < W; m++) {
-                        const __m256i t = _mm256_maddubs_epi16(a, _mm256_set1_epi32(x[2 * vector * W + m]));
-                        const __m256i u = _mm256_maddubs_epi16(b, _mm256_set1_epi32(x[(2 * vector + 1) * W + m]));
-                        sum16[m] = fresh ? t : _mm256_add_epi16(sum16[m], t);
-                        IN_REGISTER(sum16[m]);
-                        sum16[m] = _mm256_add_epi16(sum16[m], u);
-                        IN_REGISTER(sum16[m]);
-                    }
-                    if (FORMAT == LQ_K4 ? j < 3 : FORMAT == LQ_K5 && j % 2 == 0) continue;
-                    const __m256i scale = FORMAT == LQ_K6 ? both_signed(scales[vector / 8], vector / 2 % 4) : both(scales[0], g);
-#pragma GCC unroll 8
-                    for (int m = 0; m < W; m++) {
-                        dot[m] = _mm256_add_epi32(dot[m], _mm256_madd_epi16(sum16[m], scale));
-                        IN_REGISTER(dot[m]);
-                    }
+                    add_products(W, a, b, x + 2 * vector * W, is_first(FORMAT, j), &sums_of);
+                    if (is_last(FORMAT, j))
+                        add_scaled_k(W, FORMAT, scales[FORMAT == LQ_K6 ? vector / 8 : 0], FORMAT == LQ_K6 ? vector / 2 % 4 : g,
+                                     &sums_of, dot);
                 }
                 // What the minima take, or the 32 that a code of K6 is above its value, from the sums over 16 columns.
                 __m256i per_group;
