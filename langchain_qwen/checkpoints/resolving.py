@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
 from langchain_qwen.checkpoints.gguf_checkpoint import SPLIT, SUFFIX, open_gguf
 from langchain_qwen.checkpoints.pulling import open_alias, pull_alias
 from langchain_qwen.errors import IncompleteCheckpointError, InvalidParameterError, ModelNotFoundError
+
+# Such as qwen2.5:1.5b, qwen2.5-coder:0.5b-instruct-q4_K_M.
+_OLLAMA = re.compile(r"qwen2\.5(?P<coder>-coder)?:(?P<size>\d+(?:\.\d+)?)b(?:-instruct.*)?")
+_EXAMPLE = "Qwen2.5-1.5B-Instruct"
 
 
 def resolve(
@@ -159,10 +164,16 @@ def _check_hub_id(model: str, folder: Path) -> None:
         )
     if model.startswith((".", "~", "/", "\\")) or folder.is_absolute():
         raise ModelNotFoundError(f"there is no folder {model}{_near(model)}")
+    if ollama := _OLLAMA.fullmatch(model.lower()):
+        coder, size = ollama["coder"], ollama["size"]
+        alias = f"coder-{size}b"
+        hub_id = f"Qwen/Qwen2.5-{'Coder-' if coder else ''}{size}B-Instruct"
+        here = f'"{alias}" (the same weights) or "{hub_id}"' if coder and alias in RELEASES else f'"{hub_id}"'
+        raise ModelNotFoundError(f"{model!r} is what Ollama calls it; write model={here}")
     if model.count("/") != 1:
         raise ModelNotFoundError(
             f"{model!r} is neither an alias ({', '.join(RELEASES)}) nor a folder, and a hub id has the form "
-            f"organisation/name{_near(model)}"
+            f"organisation/name, such as Qwen/{model if model.lower().startswith('qwen') else _EXAMPLE}{_near(model)}"
         )
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id

@@ -5,6 +5,7 @@ Nothing here knows of text, templates or LangChain.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -57,6 +58,7 @@ class Request:
         top_logprobs: None for no logprobs; else how many alternatives to report with each token (0 to 20).
         constraint: What the answer may be; None for anything.
         deadline: When (`time.monotonic()` seconds) to give up with `GenerationTimeoutError`; None for never.
+        interrupted: Once it is set, by any thread, the request ends with `EngineError`; None for never.
     """
 
     prompt_ids: tuple[int, ...]
@@ -66,6 +68,22 @@ class Request:
     top_logprobs: int | None = None
     constraint: Constraint | None = None
     deadline: float | None = None
+    interrupted: threading.Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A step has read a piece of a long prompt, and more is to be read.
+
+    Attributes:
+        done: Tokens of the prompt that are read or were cached.
+        total: Tokens of the prompt.
+        left_s: Seconds that the rest takes at the pace so far.
+    """
+
+    done: int
+    total: int
+    left_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +122,7 @@ class Finished:
     decode_s: float
 
 
-Event = Started | Token | Finished
+Event = Reading | Started | Token | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +139,8 @@ class EngineInfo:
 class Engine(Protocol):
     """Generates tokens for any number of requests at once.
 
-    Both streams yield one `Started`, then `Token`s, then one `Finished`. Closing the generator, or cancelling the
-    task that reads it, stops the work at the next step.
+    Both streams yield `Reading`s while a long prompt is read, one `Started`, then `Token`s, then one `Finished`.
+    Closing the generator, or cancelling the task that reads it, stops the work at the next step.
     """
 
     @property

@@ -13,7 +13,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_qwen import stepping
-from langchain_qwen.capabilities import local_model, unwrap
+from langchain_qwen.capabilities import is_chat_model, local_model, unwrap
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
 from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF
@@ -101,6 +101,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         for name, value in counts.items():
             if value < 1:
                 raise InvalidParameterError(f"max_{name}={value}: give at least 1")
+        _check_kinds(retriever, model)
         self.model = model
         # Counting and the window are the model's own, whatever is wrapped around it.
         counter: Any = local_model(model) or unwrap(model)[0].model
@@ -249,6 +250,18 @@ def _conversation(question: Question) -> list[BaseMessage]:
     if not conversation or not isinstance(conversation[-1], HumanMessage) or not conversation[-1].text.strip():
         raise InvalidMessagesError("a grounded answer needs a question: a text, or messages that end with a human one")
     return conversation
+
+
+def _check_kinds(retriever: Any, model: Any) -> None:
+    if is_chat_model(retriever) or not is_chat_model(model):
+        raise InvalidParameterError(
+            f"GroundedAnswerer(retriever, model) takes a retriever or documents, then a chat model; these are "
+            f"{type(retriever).__name__} and {type(model).__name__}"
+        )
+    if hasattr(retriever, "as_retriever"):
+        raise InvalidParameterError(
+            f"a {type(retriever).__name__} is no retriever; give GroundedAnswerer what its as_retriever() returns"
+        )
 
 
 def _retriever(

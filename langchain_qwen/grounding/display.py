@@ -70,7 +70,10 @@ def html(answer: Shown) -> str:
         blocks.append(f"<p><em>No answer: {escape(answer.abstained.value.replace('_', ' '))}.</em></p>")
         if answer.nearest:
             blocks.append(_details(f"Nearest passage: {answer.nearest.document_id}", answer.nearest.text))
-    blocks += [_details(f"[{citation.number}] {_source(citation)}", citation.quote) for citation in answer.citations]
+    blocks += [
+        _details(f"[{citation.number}] {_source(citation)}", " ".join(citation.quote.split()))
+        for citation in answer.citations
+    ]
     blocks += [f"<p><em>Not supported: {escape(one.text)}</em></p>" for one in answer.unsupported]
     blocks.append(f"<p><small>{escape(_as_of(answer))}</small></p>")
     return "\n".join(blocks)
@@ -96,7 +99,16 @@ def _details(summary: str, text: str) -> str:
 def _source(citation: Citation) -> str:
     title = str(citation.metadata.get("title") or citation.metadata.get("source") or citation.document_id)
     day = f", {citation.document_date.isoformat()}" if citation.document_date else ""
-    return f"{title}{day}, characters {citation.source_start} to {citation.source_end}"
+    return f"{title}{_page(citation)}{day}, characters {citation.source_start} to {citation.source_end}"
+
+
+def _page(citation: Citation) -> str:
+    """Where loaders of PDFs say so: as printed, or counted from 0 (`page`), as LangChain's loaders have it."""
+    metadata = citation.metadata
+    label = metadata.get("page_label") or metadata.get("page_number")
+    if label is None and isinstance(metadata.get("page"), int):
+        label = metadata["page"] + 1
+    return "" if label is None else f", page {label}"
 
 
 def _as_of(answer: Shown) -> str:

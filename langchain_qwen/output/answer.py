@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 
-from langchain_qwen.engine import Event, Finished, Started, Token
+from langchain_qwen.engine import Event, Finished, Reading, Started, Token
 from langchain_qwen.output.chunks import ChunkMaker
 from langchain_qwen.output.parser import OutputParser
 from langchain_qwen.output.passes import Showing
@@ -63,7 +63,7 @@ class Answer:
         self.complete = False
         """Whether this was all; the engine's iterator can be closed then."""
         self.wanting = False
-        """Whether the plan's `otherwise` has to be generated."""
+        """Whether something else has to be generated: the plan's `otherwise`, or what this pass decided."""
         self.spent = spent or Spent()
         self._token_bytes = token_bytes
         self._plan = plan
@@ -77,9 +77,16 @@ class Answer:
         self.spent.prompt_tokens += prompt_tokens
         self._first_token = time.monotonic()
 
+    @property
+    def decision(self) -> str:
+        """What a pass that decides has said."""
+        return self._showing.hidden
+
     def feed(self, event: Event) -> list[ChatGenerationChunk]:
         """The chunks that an event completes; none where text is held back."""
         match event:
+            case Reading():
+                return []
             case Started():
                 self.spent.cached_tokens += event.cached_tokens
                 self.spent.queue_s += event.queue_s
@@ -102,7 +109,7 @@ class Answer:
         chunks = self._chunks(self._parser.finish())
         spent = self.spent
         spent.decode_s += time.monotonic() - self._first_token
-        self.wanting = self._plan.otherwise is not None and not self._showing.anything
+        self.wanting = self._plan.decides or (self._plan.otherwise is not None and not self._showing.anything)
         if self.wanting:
             return []
         if self._logprobs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 from collections.abc import Iterator
 from ctypes import POINTER, Structure, c_char, c_char_p, c_float, c_int, c_int32, c_uint64, c_void_p
 from pathlib import Path
@@ -109,11 +110,12 @@ class _Field(Structure):
     )
 
 
-PATH = Path(__file__).parent / "liblangchain_qwen.so"
+SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
+PATH = Path(__file__).with_name("liblangchain_qwen" + SUFFIXES.get(sys.platform, ".so"))
 
 
 def available() -> bool:
-    """Whether the package's build made the library: it needs a C compiler and a POSIX system."""
+    """Whether the library is there: wheels bring it, and elsewhere the package's build makes it with a C compiler."""
     return PATH.exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -79,9 +80,7 @@ class CpuRunner:
         """Reserve KV memory; the system hands out its pages when they are first written."""
         self.close()
         size = self._num_layers * num_blocks * self._kv_heads * BLOCK_SIZE * self._head_dim * 2
-        # Private: by default Python maps memory that a forked child would share, and write into.
-        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        keys, values = self._kv = mmap.mmap(-1, size, flags=private), mmap.mmap(-1, size, flags=private)
+        keys, values = self._kv = _reserve(size), _reserve(size)
         kv = library.KV(num_blocks, size, _address(keys), _address(values))
         self._num_blocks, self._max_length = num_blocks, min(self._window, num_blocks * BLOCK_SIZE)
         refused = ctypes.c_char_p()
@@ -260,6 +259,13 @@ def _matrix(packed: Packed, bias: NDArray[np.float32] | None = None, stride: int
         None if bias is None else bias.ctypes.data,
         None if packed.order is None else packed.order.ctypes.data,
     )
+
+
+def _reserve(size: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    # Private: by default Python maps memory that a forked child would share, and write into.
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _address(memory: mmap.mmap) -> int:

@@ -3,24 +3,34 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "x86.h"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
+static bool has_avx2(void) { return lq_x86_has(LQ_AVX2); }
+static bool has_avx512_vnni(void) { return lq_x86_has(LQ_AVX2 | LQ_AVX512 | LQ_AVX512_VNNI); }
+static bool has_avx_vnni(void) { return lq_x86_has(LQ_AVX2 | LQ_AVX_VNNI); }
+#endif
 
-static bool has_avx2(void) {
-    unsigned a, b, c, d;  // not all compilers know F16C as a feature to ask for by name
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
-}
+#if defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
 
-static bool has_avx512_vnni(void) {
-    return has_avx2() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
-}
+static bool has_dot_product(void) { return getauxval(AT_HWCAP) & 1 << 20; }  // HWCAP_ASIMDDP
+static bool has_i8mm(void) { return has_dot_product() && getauxval(AT_HWCAP2) & 1 << 13; }
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
 
-static bool has_avx_vnni(void) {
-    unsigned a, b, c, d;
-    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & 1 << 4;
+static bool has(const char *feature) {
+    int value = 0;
+    size_t size = sizeof value;
+    return !sysctlbyname(feature, &value, &size, NULL, 0) && value;
 }
+static bool has_dot_product(void) { return has("hw.optional.arm.FEAT_DotProd"); }
+static bool has_i8mm(void) { return has_dot_product() && has("hw.optional.arm.FEAT_I8MM"); }
+#else
+static bool has_dot_product(void) { return false; }
+static bool has_i8mm(void) { return false; }
+#endif
 #endif
 
 static bool always(void) { return true; }
@@ -45,11 +55,15 @@ static const table tables[] = {
 #ifdef LQ_WITH_AVX2
     {&lq_kernels_avx2, has_avx2, true},
 #endif
+#ifdef LQ_WITH_I8MM
+    {&lq_kernels_i8mm, has_i8mm, true},
+#endif
+#ifdef LQ_WITH_NEON
+    {&lq_kernels_neon, has_dot_product, true},
+#endif
     {&lq_kernels_portable, always, true},
 };
 enum { TABLES = sizeof tables / sizeof *tables };
-
-#define EXPORT __attribute__((visibility("default")))
 
 EXPORT const lq_kernels *lq_kernels_named(const char *name) {
     for (int i = 0; i < TABLES; i++)

@@ -64,7 +64,8 @@ typedef struct {
     void (*to_half)(const float *x, int n, uint16_t *y);
 } lq_kernels;
 
-extern const lq_kernels lq_kernels_portable, lq_kernels_avx2, lq_kernels_vnni, lq_kernels_avxvnni, lq_kernels_avx512, lq_kernels_amx;
+extern const lq_kernels lq_kernels_portable, lq_kernels_avx2, lq_kernels_vnni, lq_kernels_avxvnni, lq_kernels_avx512, lq_kernels_amx,
+    lq_kernels_neon, lq_kernels_i8mm;
 
 // The table of this name, or the best one for NULL; NULL when there is none that this processor can run.
 const lq_kernels *lq_kernels_named(const char *name);

@@ -4,13 +4,8 @@
 
 #include "half.h"
 #include "pack.h"
+#include "x86.h"
 
-// One source for both instruction sets; sums run in eight lanes in either, so the results are the same.
-#if defined(__x86_64__) && defined(__gnu_linux__)
-#define CLONES __attribute__((target_clones("avx2,fma", "default")))
-#else
-#define CLONES
-#endif
 #define INLINE static inline __attribute__((always_inline))
 
 enum { LANES = 8, GROUP = 32, GROUPS = 8, LARGEST = 63, ROUNDS = 3 };
@@ -135,7 +130,7 @@ typedef struct {
 } fitted;
 
 // A super-block. Returns 0 where there is no fit: a weight is not finite, or larger than fp16 can scale.
-CLONES static int fit_super_block(const float *x, const float *cost, int groups, fitted *best) {
+INLINE int fit_super_block(const float *x, const float *cost, int groups, fitted *best) {
     float scale[GROUPS], offset[GROUPS], d = 0, dmin = 0, least = INFINITY;
     int all_finite = 1;
     for (int i = 0; i < groups * GROUP; i++) all_finite &= is_finite(x[i]);
@@ -161,6 +156,21 @@ CLONES static int fit_super_block(const float *x, const float *cost, int groups,
     return least < INFINITY;
 }
 
+// The same source for both instruction sets; sums run in eight lanes in either, so the results are the same.
+static int fit_plain(const float *x, const float *cost, int groups, fitted *best) { return fit_super_block(x, cost, groups, best); }
+#if defined(__x86_64__)
+__attribute__((target("avx2,fma"))) static int fit_avx2(const float *x, const float *cost, int groups, fitted *best) {
+    return fit_super_block(x, cost, groups, best);
+}
+#endif
+
+static int fit(const float *x, const float *cost, int groups, fitted *best) {
+#if defined(__x86_64__)
+    if (lq_x86_has(LQ_AVX2)) return fit_avx2(x, cost, groups, best);
+#endif
+    return fit_plain(x, cost, groups, best);
+}
+
 // Packs some rows, a multiple of 8, of a matrix: `weights` is [rows][cols], `packed` where their first panel goes; `group`
 // is the super-block. `cost` [cols] is what a squared error of each column costs, or NULL where all cost the same.
 EXPORT int lq_pack_k4(const float *weights, const float *cost, int rows, int cols, int group, uint8_t *packed) {
@@ -171,23 +181,23 @@ EXPORT int lq_pack_k4(const float *weights, const float *cost, int rows, int col
     for (int i = 0; i < GROUP * GROUPS; i++) same[i] = 1;
     for (int row = 0; row < rows; row++)
         for (int n = 0; n < blocks; n++, weights += group) {
-            fitted fit;
-            if (!fit_super_block(weights, cost ? cost + n * group : same, group / GROUP, &fit)) return NOT_FINITE;
+            fitted found = {.d = 0};
+            if (!fit(weights, cost ? cost + n * group : same, group / GROUP, &found)) return NOT_FINITE;
             uint8_t *out = packed + ((size_t)(row / 8) * blocks + n) * block_bytes;
             if (row % 8 == 0) memset(out, 0, block_bytes);
             for (int first = 0; first < group; first += LQ_SPAN, out += lq_span_bytes(LQ_K4)) {
                 int16_t codes[LQ_SPAN];
                 uint8_t scales[4], minima[4];
-                for (int k = 0; k < LQ_SPAN; k++) codes[k] = (int16_t)fit.codes[first + k];
+                for (int k = 0; k < LQ_SPAN; k++) codes[k] = (int16_t)found.codes[first + k];
                 for (int g = 0; g < 4; g++) {
-                    scales[g] = (uint8_t)fit.scales[first / GROUP + g];
-                    minima[g] = (uint8_t)fit.minima[first / GROUP + g];
+                    scales[g] = (uint8_t)found.scales[first / GROUP + g];
+                    minima[g] = (uint8_t)found.minima[first / GROUP + g];
                 }
                 lq_put_span_codes(LQ_K4, codes, row % 8, out);
                 lq_put_span_scales(LQ_K4, scales, minima, row % 8, out);
             }
-            lq_put_half(out, row % 8, lq_float_to_half(fit.d));
-            lq_put_half(out + 16, row % 8, lq_float_to_half(fit.dmin));
+            lq_put_half(out, row % 8, lq_float_to_half(found.d));
+            lq_put_half(out + 16, row % 8, lq_float_to_half(found.dmin));
         }
     return PACKED;
 }

@@ -1,12 +1,12 @@
 // One step of a Qwen2 model over a ragged batch, as all threads run it together.
+#include "system.h"
+
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "forms.h"
 #include "runner.h"
 
-#define EXPORT __attribute__((visibility("default")))
 
 static int at_least(int a, int b) { return a > b ? a : b; }
 
@@ -126,12 +126,11 @@ static void run_products(void *context, lq_threads *threads, int thread) {
 
 // Memory for a * b * c floats; NULL when there is none, or the product is no size.
 void *lq_buffer(size_t a, size_t b, size_t c) {
-    void *memory;
     size_t size;
     if (__builtin_mul_overflow(a, b, &size) || __builtin_mul_overflow(size, c, &size) ||
         __builtin_mul_overflow(size, sizeof(float), &size))
         return NULL;
-    return posix_memalign(&memory, 64, size) ? NULL : memory;
+    return lq_aligned(64, size);
 }
 
 // All buffers of a step, so that a step allocates nothing. Each is as long as it has to be and no longer, so that the
@@ -159,9 +158,10 @@ static int allocate(lq_runner *r) {
 EXPORT void lq_runner_free(lq_runner *r) {
     if (!r) return;
     lq_threads_stop(r->threads);
-    free(r->normed), free(r->qkv), free(r->attended), free(r->gate_up), free(r->product), free(r->scratch), free(r->parts);
+    float *buffers[] = {r->normed, r->qkv,   r->attended, r->gate_up,     r->product,   r->scratch,
+                        r->parts,  r->ordered, r->acts.values, r->acts.scale, r->acts.sum};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) lq_aligned_free(buffers[i]);
     free(r->spans);
-    free(r->ordered), free(r->acts.values), free(r->acts.scale), free(r->acts.sum);
     free(r);
 }
 
