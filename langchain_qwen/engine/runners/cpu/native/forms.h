@@ -14,6 +14,9 @@ static inline int lq_span_bytes(int format) {
     return LQ_SPAN_CODES + lq_span_above(format) + (format == LQ_K6 ? LQ_SPAN_SCALES_K6 : LQ_SPAN_SCALES);
 }
 
+// Columns whose activations a K format wants the sum of: those that share a minimum, or a scale.
+static inline int lq_sum_columns(int format) { return format == LQ_K6 ? 16 : 32; }
+
 // Of a panel's group, or super-block.
 static inline int64_t lq_block_bytes(int format, int64_t group) {
     if (lq_is_k(format)) return group / LQ_SPAN * lq_span_bytes(format) + (format == LQ_K6 ? 16 : 32);
@@ -34,6 +37,7 @@ static inline bool lq_is_group(int format, int group) {
 
 // Whether the same activations serve two matrices.
 static inline bool lq_same_acts(const lq_matrix *a, const lq_matrix *b) {
-    if (lq_is_k(a->format) || lq_is_k(b->format)) return lq_is_k(a->format) && lq_is_k(b->format);
+    if (lq_is_k(a->format) && lq_is_k(b->format)) return (a->format == LQ_K6) == (b->format == LQ_K6);
+    if (lq_is_k(a->format) || lq_is_k(b->format)) return false;
     return a->format == b->format && (a->format == LQ_BF16 || a->group == b->group);
 }

@@ -10,8 +10,8 @@
 //   int4:  codes   [cols/4][width] fours of int8, scale [cols/group][width], sum = scale * sum of codes
 //   int8:  codes16 [cols/4][2][width] pairs of int16, columns 0 and 2 of a four, then 1 and 3; scale and sum as above.
 //          14 bits cost these kernels no more than 8 do, and leave the rounding of the weights the only loss.
-//   k:     codes as int4, scale [cols/LQ_SPAN][width], sums16 [cols/32][width] pairs of int16: the codes' sums over 16
-//          columns and over the 16 behind them
+//   k:     codes as int4, scale [cols/LQ_SPAN][width], sums16 pairs of int16, the codes' sums over some columns and over as
+//          many behind them: K4 and K5 over 32, [cols/64][width], K6 over 16, [cols/32][width]
 //   bf16:  values  [cols][width] float
 enum { LQ_LARGEST_INT16 = 8191 };  // a group of 1,024 products still fits int32 (LQ_MAX_GROUP)
 

@@ -8,17 +8,18 @@
 static void store_acts_k(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
     const int width = lq_tile_width(m, tokens, TILE), lane = m % TILE, tile = m - lane;
     int8_t *codes = acts->codes + (size_t)tile * w->cols;
-    int16_t *sums = acts->sums16 + (size_t)tile * w->cols / 16;
+    const int together = lq_sum_columns(w->format);
+    int16_t *sums = acts->sums16 + (size_t)tile * (w->cols / together);
     float *scales = acts->scale + (size_t)tile * w->cols / LQ_SPAN;
     for (int span = begin; span < end; span += LQ_SPAN) {
         float largest = 0;
         for (int k = span; k < span + LQ_SPAN; k++) largest = fmaxf(largest, fabsf(x[k]));
         const float inverse = largest > 0 ? 127 / largest : 0;
-        for (int k = span; k < span + LQ_SPAN; k += 16) {
+        for (int k = span; k < span + LQ_SPAN; k += together) {
             int sum = 0;
-            for (int i = k; i < k + 16; i++)
+            for (int i = k; i < k + together; i++)
                 sum += codes[((size_t)(i / 4) * width + lane) * 4 + i % 4] = (int8_t)lrintf(x[i] * inverse);
-            sums[((size_t)(k / 32) * width + lane) * 2 + k % 32 / 16] = (int16_t)sum;
+            sums[((size_t)(k / together / 2) * width + lane) * 2 + k / together % 2] = (int16_t)sum;
         }
         scales[span / LQ_SPAN * width + lane] = largest / 127;
     }

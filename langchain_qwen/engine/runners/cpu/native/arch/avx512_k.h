@@ -23,7 +23,7 @@ INLINE void pair_k(const int FORMAT, const int W, const uint8_t *a, const uint8_
     for (int n = 0; n < blocks; n++) {
         const uint8_t *super_a = a + spans * span_bytes, *super_b = b + spans * span_bytes;
         const __m512 d = half16(super_a, super_b), dmin = FORMAT == LQ_K6 ? d : half16(super_a + 16, super_b + 16);
-        for (int s = 0; s < spans; s++, a += span_bytes, b += span_bytes, x += LQ_SPAN / 4 * W, xs += W, sums += LQ_SPAN / 32 * W) {
+        for (int s = 0; s < spans; s++, a += span_bytes, b += span_bytes, x += LQ_SPAN / 4 * W, xs += W, sums += LQ_SPAN / lq_sum_columns(FORMAT) / 2 * W) {
             const int above = LQ_SPAN_CODES, at = above + above_bytes;
             __m512i scales[2], minima = _mm512_setzero_si512();
             if (FORMAT == LQ_K6) {
@@ -69,23 +69,24 @@ INLINE void pair_k(const int FORMAT, const int W, const uint8_t *a, const uint8_
                         if (is_last(FORMAT, j)) dot[m] = _mm512_add_epi32(dot[m], _mm512_mullo_epi32(sum[m], scale));
                     }
                 }
-                // Pairs of 16 bits for the sums over 16 columns: the minimum twice, or the scales of K6, one after the other.
-                const char p = (char)(g * 4), z = (char)-128, q = (char)(g % 2 * 8);
-                const __m128i twice = _mm_setr_epi8(p, z, p, z, p + 1, z, p + 1, z, p + 2, z, p + 2, z, p + 3, z, p + 3, z);
-                const __m128i next = _mm_setr_epi8(z, q, z, q + 4, z, q + 1, z, q + 5, z, q + 2, z, q + 6, z, q + 3, z, q + 7);
-                const __m512i per_group =
-                    FORMAT == LQ_K6 ? _mm512_srai_epi16(_mm512_shuffle_epi8(scales[g / 2], _mm512_broadcast_i32x4(next)), 8)
-                                    : _mm512_shuffle_epi8(minima, _mm512_broadcast_i32x4(twice));
+                if (FORMAT != LQ_K6 && g % 2 == 0) continue;
+                // What the minima take, or the 32 that a code of K6 is above its value.
+                const char p = (char)(FORMAT == LQ_K6 ? g % 2 * 8 : (g - 1) * 4), z = (char)-128;
+                const __m128i plain = _mm_setr_epi8(p, z, p + 4, z, p + 1, z, p + 5, z, p + 2, z, p + 6, z, p + 3, z, p + 7, z);
+                const __m128i high = _mm_setr_epi8(z, p, z, p + 4, z, p + 1, z, p + 5, z, p + 2, z, p + 6, z, p + 3, z, p + 7);
+                const __m512i pair =
+                    FORMAT == LQ_K6 ? _mm512_srai_epi16(_mm512_shuffle_epi8(scales[g / 2], _mm512_broadcast_i32x4(high)), 8)
+                                    : _mm512_shuffle_epi8(minima, _mm512_broadcast_i32x4(plain));
+                const int32_t *of = sums + (FORMAT == LQ_K6 ? g : g / 2) * W;
 #pragma GCC unroll 8
-                for (int m = 0; m < W; m++)
-                    least[m] = _mm512_add_epi32(least[m], _mm512_madd_epi16(per_group, _mm512_set1_epi32(sums[g * W + m])));
+                for (int m = 0; m < W; m++) least[m] = _mm512_dpwssd_epi32(least[m], pair, _mm512_set1_epi32(of[m]));
             }
 #pragma GCC unroll 8
             for (int m = 0; m < W; m++) {
-                const __m512 x_scale = _mm512_set1_ps(xs[m]);
                 if (FORMAT == LQ_K6) dot[m] = _mm512_sub_epi32(dot[m], _mm512_slli_epi32(least[m], 5));
-                acc[m] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot[m]), x_scale), d, acc[m]);
-                if (FORMAT != LQ_K6) acc[m] = _mm512_fnmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(least[m]), x_scale), dmin, acc[m]);
+                __m512 sum_d = _mm512_mul_ps(_mm512_cvtepi32_ps(dot[m]), d);
+                if (FORMAT != LQ_K6) sum_d = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(least[m]), dmin, sum_d);
+                acc[m] = _mm512_fmadd_ps(sum_d, _mm512_set1_ps(xs[m]), acc[m]);
             }
         }
         a = super_a + (FORMAT == LQ_K6 ? 16 : 32), b = super_b + (FORMAT == LQ_K6 ? 16 : 32);

@@ -35,7 +35,8 @@ static void multiply_k(const lq_matrix *w, const lq_acts *acts, int m, int token
     const size_t block_bytes = (size_t)lq_block_bytes(format, w->group);
     const uint8_t *block = w->data + (size_t)panel * lq_panel_bytes(w);
     const int8_t *codes = acts->codes + (size_t)tile * w->cols;
-    const int16_t *sums = acts->sums16 + (size_t)tile * w->cols / 16;
+    const int together = lq_sum_columns(format);
+    const int16_t *sums = acts->sums16 + (size_t)tile * (w->cols / together);
     const float *scales = acts->scale + (size_t)tile * w->cols / LQ_SPAN;
     float y[8] = {0};
     for (int first = 0; first < w->cols; first += LQ_SPAN) {
@@ -51,10 +52,12 @@ static void multiply_k(const lq_matrix *w, const lq_acts *acts, int m, int token
                 for (int i = k; i < k + 16; i++)
                     sum += code_k(format, span, r, i) * codes[((size_t)((first + i) / 4) * width + lane) * 4 + i % 4];
                 dot += scale * sum;
-                minima += minimum * sums[((size_t)((first + k) / 32) * width + lane) * 2 + k % 32 / 16];
+                const int group = (first + k) / together;
+                if (k % together == 0) minima += minimum * sums[((size_t)(group / 2) * width + lane) * 2 + group % 2];
             }
-            y[r] = fmaf((float)dot * x_scale, lq_half_to_float(d[r]), y[r]);
-            if (format != LQ_K6) y[r] = fmaf(-((float)minima * x_scale), lq_half_to_float(dmin[r]), y[r]);
+            float sum = (float)dot * lq_half_to_float(d[r]);
+            if (format != LQ_K6) sum = fmaf(-(float)minima, lq_half_to_float(dmin[r]), sum);
+            y[r] = fmaf(sum, x_scale, y[r]);
         }
         if (first / LQ_SPAN % spans == spans - 1) block += block_bytes;
     }

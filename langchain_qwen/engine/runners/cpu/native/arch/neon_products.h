@@ -190,10 +190,8 @@ INLINE void span_k(const int FORMAT, const int W, const uint8_t *span, const int
         }
         const int32x4_t minimum = vld1q_s32(minima);
 #pragma GCC unroll 4
-        for (int m = 0; m < W; m++) {
-            const int16_t *two = sums + (g * W + m) * 2;
-            least[m] = vmlaq_s32(least[m], minimum, vdupq_n_s32(two[0] + two[1]));
-        }
+        for (int m = 0; m < W; m++)
+            least[m] = vmlaq_s32(least[m], minimum, vdupq_n_s32(sums[(g / 2 * W + m) * 2 + g % 2]));
     }
 }
 
@@ -201,11 +199,12 @@ INLINE void blocks_k(const int FORMAT, const int W, const lq_matrix *w, const ui
                      vec acc[][2]) {
     const int spans = w->group / LQ_SPAN, span_bytes = lq_span_bytes(FORMAT), blocks = w->cols / w->group;
     const int32_t *x = (const int32_t *)acts->codes + (size_t)tile * w->cols / 4;
-    const int16_t *sums = acts->sums16 + (size_t)tile * w->cols / 16;
+    const int together = lq_sum_columns(FORMAT);
+    const int16_t *sums = acts->sums16 + (size_t)tile * (w->cols / together);
     const float *xs = acts->scale + (size_t)tile * w->cols / LQ_SPAN;
     for (int n = 0; n < blocks; n++) {
         const uint8_t *super = block + spans * span_bytes;
-        for (int s = 0; s < spans; s++, block += span_bytes, x += LQ_SPAN / 4 * W, xs += W, sums += LQ_SPAN / 16 * W)
+        for (int s = 0; s < spans; s++, block += span_bytes, x += LQ_SPAN / 4 * W, xs += W, sums += LQ_SPAN / together * W)
             for (int half = 0; half < 2; half++) {
                 const vec d = load_half((const uint16_t *)super + half * 4);
                 const vec dmin = FORMAT == LQ_K6 ? d : load_half((const uint16_t *)super + 8 + half * 4);
@@ -216,8 +215,9 @@ INLINE void blocks_k(const int FORMAT, const int W, const lq_matrix *w, const ui
 #pragma GCC unroll 4
                 for (int m = 0; m < W; m++) {
                     if (FORMAT == LQ_K6) dot[m] = vsubq_s32(dot[m], vshlq_n_s32(least[m], 5));
-                    acc[m][half] = fma3(mul2(vcvtq_f32_s32(dot[m]), set1(xs[m])), d, acc[m][half]);
-                    if (FORMAT != LQ_K6) acc[m][half] = fnma3(mul2(vcvtq_f32_s32(least[m]), set1(xs[m])), dmin, acc[m][half]);
+                    vec sum = mul2(vcvtq_f32_s32(dot[m]), d);
+                    if (FORMAT != LQ_K6) sum = fnma3(vcvtq_f32_s32(least[m]), dmin, sum);
+                    acc[m][half] = fma3(sum, set1(xs[m]), acc[m][half]);
                 }
             }
         block = super + (FORMAT == LQ_K6 ? 16 : 32);

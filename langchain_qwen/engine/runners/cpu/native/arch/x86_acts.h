@@ -15,7 +15,8 @@ static inline float max8(__m256 v) {
 static void store_acts_k(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
     const int width = lq_tile_width(m, tokens, TILE), lane = m % TILE, tile = m - lane;
     int32_t *codes = (int32_t *)acts->codes + (size_t)tile * w->cols / 4 + lane;
-    int32_t *sums = (int32_t *)acts->sums16 + (size_t)tile * w->cols / 32 + lane;
+    const int wide = lq_sum_columns(w->format) == 32;
+    int16_t *sums = acts->sums16 + (size_t)tile * (w->cols / lq_sum_columns(w->format)) + 2 * lane;
     float *scales = acts->scale + (size_t)tile * w->cols / LQ_SPAN + lane;
     const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     const __m256i ones16 = _mm256_set1_epi16(1);
@@ -36,7 +37,9 @@ static void store_acts_k(const lq_matrix *w, lq_acts *acts, const float *x, int 
             for (int i = 0; i < 8; i++) to[i * width] = fours[i % 2 * 4 + i / 2];
             _mm256_storeu_si256((__m256i *)pairs, _mm256_hadd_epi32(_mm256_madd_epi16(first, ones16), _mm256_madd_epi16(second, ones16)));
             const int sum = pairs[0] + pairs[1] + pairs[4] + pairs[5], next = pairs[2] + pairs[3] + pairs[6] + pairs[7];
-            sums[k / 32 * width] = (int32_t)((uint32_t)(uint16_t)sum | (uint32_t)next << 16);
+            int16_t *at = sums + (wide ? k / 64 * 2 * width + k / 32 % 2 : k / 32 * 2 * width);
+            at[0] = (int16_t)(wide ? sum + next : sum);
+            if (!wide) at[1] = (int16_t)next;
         }
     }
 }

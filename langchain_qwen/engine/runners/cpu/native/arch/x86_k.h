@@ -17,6 +17,15 @@ INLINE __m256i both_signed(__m256i scales, int group) {
     return _mm256_srai_epi16(_mm256_shuffle_epi8(scales, _mm256_broadcastsi128_si256(order)), 8);
 }
 
+// Of a group and the one behind it: each row's two numbers of a byte side by side in 16 bits.
+INLINE __m256i next_to_each_other(__m256i bytes, int group, int with_sign) {
+    const char a = (char)(group * 4), z = (char)-128;
+    const __m128i plain = _mm_setr_epi8(a, z, a + 4, z, a + 1, z, a + 5, z, a + 2, z, a + 6, z, a + 3, z, a + 7, z);
+    const __m128i high = _mm_setr_epi8(z, a, z, a + 4, z, a + 1, z, a + 5, z, a + 2, z, a + 6, z, a + 3, z, a + 7);
+    const __m256i pairs = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(with_sign ? high : plain));
+    return with_sign ? _mm256_srai_epi16(pairs, 8) : pairs;
+}
+
 INLINE __m256i shift16(__m256i x, int left) {
     return left >= 0 ? _mm256_slli_epi16(x, left) : _mm256_srli_epi16(x, -left);
 }
@@ -53,6 +62,8 @@ INLINE void add_scaled_k(const int W, const int FORMAT, __m256i scales, int grou
     }
 }
 #else
+#define DOT16(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+
 // Codes of up to 63 times activations of up to 127: sums stay in 16 bits for 32, 16 or 8 columns, then the scales widen
 // them.
 typedef struct {
@@ -93,7 +104,7 @@ INLINE void tile_k(const int FORMAT, const int W, const uint8_t *block, const in
     for (int n = 0; n < blocks; n++) {
         const uint8_t *super = block + spans * span_bytes;
         const __m256 d = half8(super), dmin = FORMAT == LQ_K6 ? _mm256_setzero_ps() : half8(super + 16);
-        for (int s = 0; s < spans; s++, block += span_bytes, x += LQ_SPAN / 4 * W, xs += W, sums += LQ_SPAN / 32 * W) {
+        for (int s = 0; s < spans; s++, block += span_bytes, x += LQ_SPAN / 4 * W, xs += W, sums += LQ_SPAN / lq_sum_columns(FORMAT) / 2 * W) {
             const uint8_t *above = block + LQ_SPAN_CODES, *at = above + above_bytes;
             __m256i scales[2], minima = _mm256_setzero_si256();
             if (FORMAT == LQ_K6) {
@@ -134,22 +145,20 @@ INLINE void tile_k(const int FORMAT, const int W, const uint8_t *block, const in
                         add_scaled_k(W, FORMAT, scales[FORMAT == LQ_K6 ? vector / 8 : 0], FORMAT == LQ_K6 ? vector / 2 % 4 : g,
                                      &sums_of, dot);
                 }
-                // What the minima take, or the 32 that a code of K6 is above its value, from the sums over 16 columns.
-                __m256i per_group;
-                if (FORMAT == LQ_K6)
-                    per_group = _mm256_blend_epi16(both_signed(scales[g / 2], g % 2 * 2), both_signed(scales[g / 2], g % 2 * 2 + 1), 0xaa);
-                else
-                    per_group = both(minima, g);
+                if (FORMAT != LQ_K6 && g % 2 == 0) continue;
+                // What the minima take, or the 32 that a code of K6 is above its value.
+                const __m256i pair = FORMAT == LQ_K6 ? next_to_each_other(scales[g / 2], g % 2 * 2, 1)
+                                                     : next_to_each_other(minima, g - 1, 0);
+                const int32_t *of = sums + (FORMAT == LQ_K6 ? g : g / 2) * W;
 #pragma GCC unroll 8
-                for (int m = 0; m < W; m++)
-                    least[m] = _mm256_add_epi32(least[m], _mm256_madd_epi16(per_group, _mm256_set1_epi32(sums[g * W + m])));
+                for (int m = 0; m < W; m++) least[m] = DOT16(least[m], pair, _mm256_set1_epi32(of[m]));
             }
 #pragma GCC unroll 8
             for (int m = 0; m < W; m++) {
-                const __m256 x_scale = _mm256_set1_ps(xs[m]);
                 if (FORMAT == LQ_K6) dot[m] = _mm256_sub_epi32(dot[m], _mm256_slli_epi32(least[m], 5));
-                acc[m] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot[m]), x_scale), d, acc[m]);
-                if (FORMAT != LQ_K6) acc[m] = _mm256_fnmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(least[m]), x_scale), dmin, acc[m]);
+                __m256 sum = _mm256_mul_ps(_mm256_cvtepi32_ps(dot[m]), d);
+                if (FORMAT != LQ_K6) sum = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(least[m]), dmin, sum);
+                acc[m] = _mm256_fmadd_ps(sum, _mm256_set1_ps(xs[m]), acc[m]);
             }
         }
         block = super + (FORMAT == LQ_K6 ? 16 : 32);

@@ -36,7 +36,7 @@ INLINE void multiply_tile(const int W, const lq_matrix *w, const lq_acts *acts, 
     } else if (lq_is_k(w->format)) {
         const int blocks = w->cols / w->group, spans = w->group / LQ_SPAN;
         const int32_t *x = (const int32_t *)acts->codes + (size_t)tile * w->cols / 4;
-        const int32_t *sums = (const int32_t *)acts->sums16 + (size_t)tile * w->cols / 32;
+        const int32_t *sums = (const int32_t *)acts->sums16 + (size_t)tile * (w->cols / lq_sum_columns(w->format) / 2);
         const float *xs = acts->scale + (size_t)tile * w->cols / LQ_SPAN;
         if (w->format == LQ_K4)
             tile_k(LQ_K4, W, block, x, xs, sums, blocks, spans, acc);
