@@ -110,7 +110,8 @@ class ChatQwen(GenerationParameters, Together):
     model_config = ConfigDict(populate_by_name=True, extra="forbid", arbitrary_types_allowed=True)
 
     model: str = Field(default=DEFAULT_MODEL, alias="model_name")
-    """A hub id, a local folder, or an alias that `langchain-qwen pull` knows (`coder-1.5b`, `coder-0.5b`)."""
+    """A hub id, a local folder, a GGUF file (of the hub: `Qwen/Qwen2.5-1.5B-Instruct-GGUF:q4_k_m`), or an alias that
+    `langchain-qwen pull` knows (`coder-1.5b`, `coder-0.5b`)."""
 
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
@@ -494,7 +495,7 @@ class ChatQwen(GenerationParameters, Together):
                 kv_cache_bytes=self.kv_cache_bytes,
                 quantization_config=self.quantization_config,
             ),
-            place=checkpoint.path,
+            place=checkpoint.place,
             deadline=deadline,
         )
 

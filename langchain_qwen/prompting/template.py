@@ -29,7 +29,7 @@ LONGEST_SOURCE = 65_536  # characters; published templates have up to 20,000
 # the prompt then differs in these two characters from the one of transformers.
 MEND_DOUBLED_BRACES = False
 _DOUBLED, _MENDED = (
-    rf'{left}\"name\": <function-name>, \"arguments\": <args-json-object>{right}'
+    rf"{left}\"name\": <function-name>, \"arguments\": <args-json-object>{right}"
     for left, right in (("{{", "}}"), ("{", "}"))
 )
 _ADVICE = "Download the checkpoint again, or use another one"
