@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 TOOLS := build/tools
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 DEMO_MODEL ?= coder-1.5b
+VLLM ?= .venv-vllm
 
-.PHONY: help setup demo test unit_tests integration_tests test-native fuzz test-tsan lint format docs pictures notebooks
+.PHONY: help setup demo test unit_tests integration_tests test-native test-vllm fuzz test-tsan lint format docs pictures notebooks
 .PHONY: wheels test-wheel test-wheels test-pythons test-oldest clean
 
 help:
@@ -31,6 +32,13 @@ unit_tests: setup ## tests that need neither weights nor a network
 
 integration_tests: setup ## tests on a real Qwen2.5 checkpoint (pulled at first use)
 	$(BIN)/python -m pytest tests/integration_tests --benchmark-disable
+
+$(VLLM)/.ready: tests/vllm/environment.py
+	$(PYTHON) tests/vllm/environment.py $(VLLM)
+	touch $@
+
+test-vllm: setup $(VLLM)/.ready ## tests against a real vLLM server on the CPU (its own environment, 4 GB; Python 3.11 or later)
+	LANGCHAIN_QWEN_VLLM=$(VLLM) $(BIN)/python -m pytest tests/vllm
 
 test-native: ## the C engine under sanitizers, on random models and schedules; AMX by emulation, ARM under qemu where it is
 	sh tests/native/build.sh fuzz
@@ -95,4 +103,4 @@ format: setup ## let ruff format and fix
 	$(BIN)/ruff check --fix .
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,7 +32,9 @@ TARGETS = {
     "win_amd64": "x86_64-windows-gnu",
 }
 # What a library may need of its system: the C library. With musl that is one file without versions, all of the policy.
-SYSTEM = re.compile(r"lib(c|m)\.so\.6|libpthread\.so\.0|/usr/lib/libSystem\.B\.dylib|KERNEL32\.dll|api-ms-win-crt-.*\.dll")
+SYSTEM = re.compile(
+    r"lib(c|m)\.so\.6|libpthread\.so\.0|/usr/lib/libSystem\.B\.dylib|KERNEL32\.dll|api-ms-win-crt-.*\.dll"
+)
 MUSL = re.compile(r"libc\.so")
 LINKERS = {"__dso_handle", "_mh_dylib_header"}  # marks that every library for macOS has
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
@@ -29,15 +28,13 @@ from typing_extensions import Self
 
 from langchain_qwen import structured_output
 from langchain_qwen._version import __version__
+from langchain_qwen.backends import AtServer, Backend, OnThisMachine, check_place
 from langchain_qwen.bounds import answer_room, check_bias
 from langchain_qwen.checkpoints import Checkpoint
-from langchain_qwen.checkpoints.aliases import cache_root
 from langchain_qwen.checkpoints.devices import require_torch
-from langchain_qwen.engine import Constraint, Engine, Request, prefixes
-from langchain_qwen.engine.loading import load_engine
-from langchain_qwen.engine.local import LocalEngine
-from langchain_qwen.engine.sharing import EngineKey, Leases
-from langchain_qwen.errors import ContextOverflowError, EngineError, InvalidParameterError
+from langchain_qwen.engine import Constraint, Engine, Request
+from langchain_qwen.engine.sharing import Leases
+from langchain_qwen.errors import ContextOverflowError, InvalidParameterError
 from langchain_qwen.opening import Opener, OpenModel, Source
 from langchain_qwen.output import content_blocks, deciding
 from langchain_qwen.output.answer import PROVIDER, Answer, Spent
@@ -104,6 +101,15 @@ class ChatQwen(GenerationParameters, Together):
     When an answer begins and they have been saved anew since, they are read again, weights included; counting tokens
     goes by what was read last. A branch of a hub id (`revision`) stays at the commit where it was found first.
 
+    With `base_url` the model runs at a server, vLLM alone or under Ray Serve, and everything else stays as it is:
+
+    ```python
+    ChatQwen(base_url="http://gpu-box:8000/v1", model="qwen", tokenizer="Qwen/Qwen2.5-7B-Instruct")
+    ```
+
+    The promise that an answer depends on the request alone, to the bit, is that of the engine on this machine; at a
+    server it ends: what else runs there, and what it has cached, may change an answer.
+
     Errors are those of `langchain_qwen.errors`; bad input raises before weights are loaded where that is possible.
     """
 
@@ -111,7 +117,15 @@ class ChatQwen(GenerationParameters, Together):
 
     model: str = Field(default=DEFAULT_MODEL, alias="model_name")
     """A hub id, a local folder, a GGUF file (of the hub: `Qwen/Qwen2.5-1.5B-Instruct-GGUF:q4_k_m`), or an alias that
-    `langchain-qwen pull` knows (`coder-1.5b`, `coder-0.5b`)."""
+    `langchain-qwen pull` knows (`coder-1.5b`, `coder-0.5b`); with `base_url` the server's name for the model, or for an
+    adapter (LoRA) of it."""
+
+    base_url: str | None = None
+    """The API of a server, as "http://host:8000/v1": answers come from there, and no weights are loaded here."""
+
+    tokenizer: str | None = None
+    """With `base_url`: hub id, folder or alias of the model that the server runs, for its tokenizer, template and
+    defaults; None is `model`. Its weights are not needed."""
 
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
@@ -139,10 +153,11 @@ class ChatQwen(GenerationParameters, Together):
     """Generate in streaming mode also under `invoke`, so that callbacks see every token."""
 
     api_key: SecretStr | None = Field(default=None, exclude=True)
-    """Not used by a model on this machine; accepted since LangChain's standard parameters include it."""
+    """The server's key; a model on this machine needs none. Kept out of logs, traces and what is saved."""
 
-    max_retries: int | None = None
-    """Not used: nothing here fails by chance. Accepted since LangChain's standard parameters include it."""
+    max_retries: int | None = Field(default=None, ge=0)
+    """How often a request to a server is sent again where nothing of its answer has come; None is twice. Nothing on
+    this machine fails by chance."""
 
     _leases: Leases = PrivateAttr(default_factory=Leases)
     _opener: Opener = PrivateAttr(default_factory=Opener)
@@ -169,6 +184,12 @@ class ChatQwen(GenerationParameters, Together):
         self._add_version("langchain-qwen", __version__)
         return self
 
+    @model_validator(mode="after")
+    def check_server(self) -> Self:
+        """Refuse settings that belong to a server where there is none, or to this machine where there is one."""
+        check_place(self.base_url, {name: getattr(self, name) for name in self.model_fields_set})
+        return self
+
     # -- identity -----------------------------------------------------------------------------------------------
 
     @property
@@ -192,8 +213,8 @@ class ChatQwen(GenerationParameters, Together):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("model", "revision", "precision", "quantization_config", "device", *GenerationParameters.model_fields)
-        return {name: getattr(self, name) for name in names}
+        places = ("model", "base_url", "tokenizer", "revision", "precision", "quantization_config", "device")
+        return {name: getattr(self, name) for name in (*places, *GenerationParameters.model_fields)}
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -217,12 +238,12 @@ class ChatQwen(GenerationParameters, Together):
         return params
 
     def _resolve_model_profile(self) -> ModelProfile:
-        return profile_of(self.model)
+        return profile_of(self._files)
 
     @property
     def context_window(self) -> int:
-        """Tokens that prompt and answer may have together; read from the checkpoint, without its weights."""
-        return self._open().checkpoint.context_window
+        """Tokens that prompt and answer may have together; read from the checkpoint, or told by the server."""
+        return self._backend.window(self._open().checkpoint)
 
     @property
     def prompter(self) -> Prompter:
@@ -484,20 +505,19 @@ class ChatQwen(GenerationParameters, Together):
 
     def _shared_engine(self, checkpoint: Checkpoint, deadline: float | None = None) -> Engine:
         """The engine that all in this process with the same weights share, loaded if need be."""
-        quantization = json.dumps(self.quantization_config, sort_keys=True)
-        key = EngineKey(checkpoint.fingerprint, self.precision, quantization, self.device, self.kv_cache_bytes)
-        return self._leases.get(
-            key,
-            lambda: load_engine(
-                checkpoint,
-                precision=self.precision,
-                device=self.device,
-                kv_cache_bytes=self.kv_cache_bytes,
-                quantization_config=self.quantization_config,
-            ),
-            place=checkpoint.place,
-            deadline=deadline,
-        )
+        return self._backend.engine(checkpoint, deadline)
+
+    @property
+    def _backend(self) -> Backend:
+        """Where answers are generated."""
+        if self.base_url is not None:
+            return AtServer(self._leases, self.base_url, self.api_key, self.max_retries)
+        return OnThisMachine(self._leases, self.precision, self.device, self.kv_cache_bytes, self.quantization_config)
+
+    @property
+    def _files(self) -> str:
+        """What names the files on this machine."""
+        return self.model if self.base_url is None else self.tokenizer or self.model
 
     def _answer(self, call: _Call, engine: Engine, spent: Spent) -> Answer:
         return Answer(
@@ -506,15 +526,15 @@ class ChatQwen(GenerationParameters, Together):
             stop=call.parameters.stop or (),
             with_logprobs=call.request.top_logprobs is not None,
             prompt_tokens=len(call.request.prompt_ids),
-            metadata=_identity(call.model.checkpoint, engine),
+            metadata=self._backend.identity(call.model.checkpoint, engine),
             spent=spent,
         )
 
     def _open(self, model: str | None = None, *, fresh: bool = False) -> OpenModel:
         """The files of `model`, or of this object's own model; see `Opener`."""
-        own = model is None or model == self.model
-        revision = self.revision if own else None
-        source = Source(model or self.model, revision, self.cache_dir, self.local_files_only)
+        name, server = model or self.model, self.base_url is not None
+        files, revision = (self._files, self.revision) if server or name == self.model else (name, None)
+        source = Source(files, revision, self.cache_dir, self.local_files_only, name if server else None)
         return self._opener.open(source, fresh=fresh)
 
     # -- tools and structured output ----------------------------------------------------------------------------
@@ -584,7 +604,7 @@ class ChatQwen(GenerationParameters, Together):
     # -- life ---------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Load the weights now rather than at the first call."""
+        """Load the weights now rather than at the first call; of a server, ask whether it has the model."""
         self._shared_engine(self._open(fresh=True).checkpoint)
 
     def warm(
@@ -594,23 +614,21 @@ class ChatQwen(GenerationParameters, Together):
     ) -> int:
         """Have ready what prompts begin with, so that their answers start sooner.
 
-        It is computed once and kept in this package's cache folder, from where later processes read it.
+        It is computed once and kept in this package's cache folder, from where later processes read it. A server is
+        asked for one token, twice: its own prefix cache keeps what it likes.
 
         Args:
             messages: What the prompts begin with; the user's message comes after.
             tools: The tools that will be bound.
 
         Returns:
-            How many tokens are ready; those of the last, not quite full block of 16 are not.
+            How many tokens are ready; those of the last, not quite full block of 16 are not. 0 where a server does not
+            tell (`--enable-prompt-tokens-details`).
         """
         model, bound = self._open(fresh=True), shown(_openai_tools(tools))
-        checkpoint = model.checkpoint
         one, other = (model.prompter.encode([*messages, HumanMessage(text)], bound) for text in ("a", "b"))
         shared = next(n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-        engine = self._shared_engine(checkpoint)
-        if not isinstance(engine, LocalEngine):
-            raise EngineError("only the engine of this machine keeps the beginnings of prompts")
-        return prefixes.warm(engine, one[:shared], cache_root() / "prefixes", checkpoint.fingerprint)
+        return self._backend.warm(model.checkpoint, one[:shared])
 
     def close(self) -> None:
         """Release the weights; they are freed when no other model object uses them. Later calls raise."""
@@ -636,10 +654,3 @@ def _openai_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
     """LangChain's form leaves out `extras`, which say whether a tool is `repeatable`."""
     extras = tool.get("extras") if isinstance(tool, Mapping) else getattr(tool, "extras", None)
     return {**convert_to_openai_tool(tool, strict=strict), **({"extras": extras} if extras else {})}
-
-
-def _identity(checkpoint: Checkpoint, engine: Engine) -> dict[str, Any]:
-    """Which model, in which form, as response metadata."""
-    precision = engine.info.precision
-    fingerprint = f"{checkpoint.fingerprint[:16]}-{precision}"
-    return {"model_name": checkpoint.name, "precision": precision, "system_fingerprint": fingerprint}

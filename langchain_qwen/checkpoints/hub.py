@@ -22,7 +22,8 @@ from langchain_qwen.checkpoints.gguf_checkpoint import SPLIT, SUFFIX
 from langchain_qwen.errors import CheckpointError, ModelNotFoundError
 from langchain_qwen.regular_files import read_object
 
-WANTED = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
+SMALL = ["*.json", "*.txt", "*.jinja"]
+WANTED = ["*.safetensors", *SMALL]
 REACH_TIMEOUT_S = 5.0  # without a network, say so soon; huggingface_hub alone would wait and retry for minutes
 
 OFFLINE_ADVICE = (
@@ -37,8 +38,8 @@ def cached_snapshot(hub_id: str, revision: str | None, cache_dir: str | Path | N
     return Path(config).parent if isinstance(config, str) else None
 
 
-def download(hub_id: str, revision: str | None, cache_dir: str | Path | None) -> Path:
-    """Bring a snapshot into the cache, with progress bars; what an earlier try left there is continued.
+def download(hub_id: str, revision: str | None, cache_dir: str | Path | None, *, weights: bool = True) -> Path:
+    """Bring a snapshot into the cache, with or without its weights; what an earlier try left there is continued.
 
     Architecture and file formats are checked before gigabytes are fetched. Code in the repository is never fetched.
 
@@ -48,10 +49,11 @@ def download(hub_id: str, revision: str | None, cache_dir: str | Path | None) ->
         UnsafeWeightsError: Its weights are pickles.
         CheckpointError: The cache cannot be written.
     """
+    wanted = WANTED if weights else SMALL
     with _as_errors_of_ours(hub_id, revision):
         files = _files(hub_id, revision)
         pickles = [file for file in files if any(fnmatch(file, pattern) for pattern in PICKLES)]
-        if pickles and not any(file.endswith(".safetensors") for file in files):
+        if weights and pickles and not any(file.endswith(".safetensors") for file in files):
             raise refuse_pickles(hub_id, pickles)
         ggufs = [file for file in files if file.endswith(SUFFIX)]
         if ggufs and not any(file.endswith(".safetensors") for file in files):
@@ -61,7 +63,7 @@ def download(hub_id: str, revision: str | None, cache_dir: str | Path | None) ->
         if "config.json" in files:
             config = hf_hub_download(hub_id, "config.json", revision=revision, cache_dir=cache_dir)
             check_config(read_object(Path(config)), hub_id)
-        return Path(snapshot_download(hub_id, revision=revision, cache_dir=cache_dir, allow_patterns=WANTED))
+        return Path(snapshot_download(hub_id, revision=revision, cache_dir=cache_dir, allow_patterns=wanted))
 
 
 def download_gguf(hub_id: str, wanted: str, revision: str | None, cache_dir: str | Path | None) -> Path:

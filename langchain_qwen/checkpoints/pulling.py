@@ -43,7 +43,7 @@ def pull_alias(release: Release, folder: Path) -> Checkpoint:
     return _once(folder, release, lambda place: open_alias(release, place), build, release.gguf_bytes, resumable=True)
 
 
-def open_alias(release: Release, folder: Path) -> Checkpoint:
+def open_alias(release: Release, folder: Path, *, weights: bool = True) -> Checkpoint:
     """The checkpoint of `release` in its folder: the GGUF file, or what an earlier version has made of it.
 
     Raises:
@@ -56,7 +56,7 @@ def open_alias(release: Release, folder: Path) -> Checkpoint:
             return open_gguf(file, release.alias, folder.parent.parent)
         except IncompleteCheckpointError as error:
             raise IncompleteCheckpointError(f"{error}. Run `langchain-qwen pull {release.alias}`") from error
-    return open_folder(folder, release.alias)
+    return open_folder(folder, release.alias, weights=weights)
 
 
 def in_safetensors(checkpoint: Checkpoint, precision: str) -> Checkpoint:

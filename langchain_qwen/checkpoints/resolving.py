@@ -23,6 +23,7 @@ def resolve(
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
+    weights: bool = True,
 ) -> Checkpoint:
     """Find the checkpoint that `model` names, downloading it if it is not on this machine, and check it.
 
@@ -35,12 +36,13 @@ def resolve(
         revision: Branch, tag or commit of a hub id.
         cache_dir: Where downloads are kept; None is the cache of huggingface_hub, for aliases that of this package.
         local_files_only: Never download.
+        weights: Whether it has to have weights. Without them it says what a prompt is, for a model elsewhere.
 
     Raises:
         ModelNotFoundError: There is no such model here or in reach.
         CheckpointError: It cannot be used; the subclass and the text say why.
     """
-    return _find(model, revision, cache_dir, download=not local_files_only, refresh=False)
+    return _find(model, revision, cache_dir, download=not local_files_only, refresh=False, weights=weights)
 
 
 def pull(model: str, *, revision: str | None = None, cache_dir: str | Path | None = None) -> Path:
@@ -57,11 +59,11 @@ def pull(model: str, *, revision: str | None = None, cache_dir: str | Path | Non
         ModelNotFoundError: There is no such model here or in reach.
         CheckpointError: It cannot be used; the subclass and the text say why.
     """
-    return _find(model, revision, cache_dir, download=True, refresh=True).place
+    return _find(model, revision, cache_dir, download=True, refresh=True, weights=True).place
 
 
 def _find(
-    model: str, revision: str | None, cache_dir: str | Path | None, *, download: bool, refresh: bool
+    model: str, revision: str | None, cache_dir: str | Path | None, *, download: bool, refresh: bool, weights: bool
 ) -> Checkpoint:
     release, path = RELEASES.get(model), Path(model).expanduser()
     is_file = path.suffix == SUFFIX and path.is_file()
@@ -70,25 +72,27 @@ def _find(
     if release is not None:
         folder = alias_folder(model, cache_dir)
         if download:
-            return pull_alias(release, folder)
+            return pull_alias(release, folder)  # weights too: they come in one file
         if not folder.is_dir():
             raise ModelNotFoundError(
                 f"{model} ({release.title}) is not on this machine, and downloads are off; "
                 f"run `langchain-qwen pull {model}`"
             )
-        return open_alias(release, folder)
+        return open_alias(release, folder, weights=weights)
     if is_file:
         return open_gguf(path.absolute(), model, cache_root(cache_dir))
     if path.is_dir():
         path = path.absolute()  # the same one when the process changes its working directory
         file = None if (path / "config.json").exists() else _only_gguf(path)
-        return open_folder(path, model) if file is None else open_gguf(file, model, cache_root(cache_dir))
+        if file is not None:
+            return open_gguf(file, model, cache_root(cache_dir))
+        return open_folder(path, model, weights=weights)
     hub_id, colon, wanted = model.partition(":")
     if colon and hub_id.count("/") == 1 and not path.is_absolute():
         _check_hub_id(hub_id, Path(hub_id))
         return _find_gguf_on_hub(hub_id, wanted, revision, cache_dir, download=download, refresh=refresh)
     _check_hub_id(model, path)
-    return _find_on_hub(model, revision, cache_dir, download=download, refresh=refresh)
+    return _find_on_hub(model, revision, cache_dir, download=download, refresh=refresh, weights=weights)
 
 
 def _only_gguf(folder: Path) -> Path | None:
@@ -128,7 +132,7 @@ def _find_gguf_on_hub(
 
 
 def _find_on_hub(
-    hub_id: str, revision: str | None, cache_dir: str | Path | None, *, download: bool, refresh: bool
+    hub_id: str, revision: str | None, cache_dir: str | Path | None, *, download: bool, refresh: bool, weights: bool
 ) -> Checkpoint:
     from langchain_qwen.checkpoints import hub  # huggingface_hub takes a while to import
 
@@ -136,7 +140,7 @@ def _find_on_hub(
     cached = hub.cached_snapshot(hub_id, revision, cache_dir)
     if cached is not None:
         try:
-            here = open_folder(cached, hub_id, revision=cached.name)
+            here = open_folder(cached, hub_id, revision=cached.name, weights=weights)
         except IncompleteCheckpointError as error:
             incomplete = error
     if here is not None and not refresh:
@@ -147,12 +151,12 @@ def _find_on_hub(
             f"{hub.OFFLINE_ADVICE}{_near(hub_id)}"
         )
     try:
-        path = hub.download(hub_id, revision, cache_dir)
+        path = hub.download(hub_id, revision, cache_dir, weights=weights)
     except ModelNotFoundError:
         if here is not None:  # no hub in reach: what is here serves
             return here
         raise
-    return open_folder(path, hub_id, revision=path.name)
+    return open_folder(path, hub_id, revision=path.name, weights=weights)
 
 
 def _check_hub_id(model: str, folder: Path) -> None:

@@ -242,8 +242,23 @@ def quantize_command(
 def doctor_command(
     model: Model = DEFAULT_MODEL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    base_url: Annotated[
+        str | None, typer.Option(help="Check a server instead, as http://host:8000/v1, with --model its name there.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="With --base-url: hub id, folder or alias of the model that runs there.")
+    ] = None,
 ) -> None:
-    """Show how a model would run here, what would be slow, and what to do about it."""
+    """Show how a model would run here, what would be slow, and what to do about it.
+
+    With --base-url: whether a server can do what is needed. Its key is read from LANGCHAIN_QWEN_API_KEY.
+    """
+    if base_url is not None:
+        from langchain_qwen.cli.doctor.server import doctor_server
+
+        if not doctor_server(base_url, model, tokenizer, as_json=as_json):
+            raise typer.Exit(1)
+        return
     from langchain_qwen.cli.doctor import doctor
 
     if not doctor(model, as_json=as_json):

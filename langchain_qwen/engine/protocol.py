@@ -88,10 +88,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The prompt has been processed and the first token follows."""
+    """The prompt has been processed and the first token follows.
+
+    Attributes:
+        prompt_tokens: Its length.
+        cached_tokens: How many of them a cache held; None where the engine tells at the end (`Finished`) or not at all.
+        queue_s: Seconds until the work began.
+        prefill_s: Seconds of the work.
+    """
 
     prompt_tokens: int
-    cached_tokens: int
+    cached_tokens: int | None
     queue_s: float
     prefill_s: float
 
@@ -113,13 +120,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer ended by itself (`stop`) or at `max_tokens` (`length`)."""
+    """The answer ended by itself (`stop`) or at `max_tokens` (`length`).
+
+    `cached_tokens` are those of the prompt, from an engine that did not know them when it began (`Started`).
+    """
 
     reason: Literal["stop", "length"]
     completion_tokens: int
     drafted_tokens: int
     accepted_tokens: int
     decode_s: float
+    cached_tokens: int | None = None
 
 
 Event = Reading | Started | Token | Finished
