@@ -192,4 +192,5 @@ def _torch(report: Report) -> Iterator[Finding]:
         yield "slow", what, "install the torch build for the driver's CUDA version"
     elif facts.torch_build not in (None, "cpu"):
         what = f"torch is built for {facts.torch_build}, and there is no GPU: it works, and wastes gigabytes"
-        yield "hint", what, "install torch's CPU build where the space matters"
+        without = "; int4, int8 and bf16 need no torch at all" if report.native else ""
+        yield "hint", what, f"in a new environment, uv pip install --torch-backend=cpu langchain-qwen{without}"

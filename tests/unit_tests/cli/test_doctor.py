@@ -208,6 +208,10 @@ def test_threads(threads):
 
 def test_gpus():
     assert levels(healthy(torch_build="CUDA 13.0"), "there is no GPU") == ["hint"]
+    for report, told in ((healthy, True), (without_engine, False)):
+        (remedy,) = [todo for _, what, todo in advise(report(torch_build="CUDA 13.0")) if "there is no GPU" in what]
+        assert "--torch-backend=cpu" in remedy
+        assert ("need no torch" in remedy) is told
     assert levels(healthy(nvidia_driver=True), "sees no GPU") == ["slow"]
     gpu = Gpu("G", 8 * GB, 8 * GB)
     assert advise(healthy(torch_build="CUDA 13.0", device="cuda", precision="bf16", gpus=[gpu])) == []
