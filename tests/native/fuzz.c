@@ -97,7 +97,7 @@ static lq_model random_model(void) {
     const int head_dim = 16 << draw(3), kv_heads = 1 + (int)draw(2), per_kv = 1 + (int)draw(8);
     const int hidden = unit * (1 + (int)draw(k ? 1 : 3)), ffn = unit * (1 + (int)draw(k ? 2 : 5)), vocab = 8 * (1 + (int)draw(30));
     // The width of the attention's output must hold whole groups too.
-    const int heads = kv_heads * per_kv * (unit / head_dim > 1 ? unit / head_dim : 1);
+    const int heads = k ? kv_heads * (256 / head_dim) : kv_heads * per_kv * (64 / head_dim > 1 ? 64 / head_dim : 1);
     const int qkv[] = {heads * head_dim, kv_heads * head_dim, kv_heads * head_dim}, gate_up[] = {ffn, ffn};
     lq_layer *all = calloc((size_t)layers, sizeof *all);
     for (int i = 0; i < layers; i++) {
