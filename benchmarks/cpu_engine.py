@@ -14,10 +14,10 @@ from benchmarks.common import read_rows
 from langchain_qwen.checkpoints import Checkpoint, cache_root
 from langchain_qwen.engine import Request, Started, Token
 from langchain_qwen.engine.blocks import BLOCK_SIZE
+from langchain_qwen.engine.loading import native_weights
 from langchain_qwen.engine.local import MAX_STEP_TOKENS, LocalEngine
-from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
-from langchain_qwen.engine.runners.cpu.weights import ModelWeights, load_weights
+from langchain_qwen.engine.runners.cpu.weights import ModelWeights
 from langchain_qwen.prompting.tokenizer import Tokenizer
 
 BANDWIDTH_BYTES = 1 << 29
@@ -28,7 +28,7 @@ class CpuEngine:
     """A LocalEngine over a CpuRunner, with the runner at hand."""
 
     def __init__(self, checkpoint: Checkpoint, precision: str, *, threads: int, tokens: int):
-        weights = cpu_weights(checkpoint, precision, threads=threads)
+        weights = cpu_weights(checkpoint, precision)
         self.runner = CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS)
         self.weight_bytes = weights.packed_bytes
         blocks = -(-tokens // BLOCK_SIZE)
@@ -72,18 +72,10 @@ class CpuEngine:
 
 
 def cpu_weights(
-    checkpoint: Checkpoint, precision: str, *, threads: int, group: int = DEFAULT_GROUP, cache: Path | None = None
+    checkpoint: Checkpoint, precision: str, *, group: int | None = None, cache: Path | None = None
 ) -> ModelWeights:
     """The packed weights of a checkpoint, kept in `cache` or else in the package's own folder."""
-    return load_weights(
-        checkpoint.path,
-        checkpoint.config,
-        precision=precision,
-        fingerprint=checkpoint.fingerprint,
-        cache_folder=cache or cache_root(),
-        num_threads=threads,
-        group=group,
-    )
+    return native_weights(checkpoint, precision, cache_folder=cache or cache_root(), group=group)[0]
 
 
 def read_bandwidth(threads: int, repeats: int = 10) -> float:

@@ -36,7 +36,7 @@ class Attended(Structure):
 class Acts(Structure):
     """`lq_acts`."""
 
-    _fields_ = tuple((name, c_void_p) for name in ("codes", "codes16", "scale", "sum", "values"))
+    _fields_ = tuple((name, c_void_p) for name in ("codes", "codes16", "scale", "sum", "values", "sums16"))
 
 
 class Kernels(Structure):
@@ -70,6 +70,6 @@ class Activations:
         self.tokens = tokens
         self._memory = [np.zeros(tokens * n + 16, np.float32) for n in (cols, cols // 32, cols // 32)]
         values, scale, sums = (memory.ctypes.data for memory in self._memory)
-        self.struct = Acts(values, values, scale, sums, values)
+        self.struct = Acts(values, values, scale, sums, values, sums)
         for m in range(tokens):
             table.store_acts(matrix, self.struct, x[m].ctypes.data, m, tokens, 0, cols)

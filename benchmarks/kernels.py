@@ -78,7 +78,7 @@ def matrices(form: int, rows: int, cols: int) -> list[library.Matrix]:
     found = []
     for _ in range(BEYOND_CACHES // blocks.nbytes + 1):
         data = blocks.copy()
-        matrix = library.Matrix(form, GROUP, rows, cols, data.nbytes, data.ctypes.data, None, None)
+        matrix = library.Matrix(form, GROUP, rows, cols, rows, data.nbytes, data.ctypes.data, None, None)
         matrix.kept = data  # the struct holds an address alone
         found.append(matrix)
     return found

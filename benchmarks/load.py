@@ -37,7 +37,7 @@ def main() -> None:
         # Only the packed weights are to be made anew: the checkpoint stays where it is.
         from langchain_qwen.checkpoints import resolve
 
-        folder = str(resolve(options.model).path)
+        folder = str(resolve(options.model).place)
         cold = _in_a_process(folder, options.precision, cache)
         print(f"cold: {cold}", flush=True)
         warm = []

@@ -37,11 +37,11 @@ from benchmarks.contract import call_tools
 from benchmarks.cpu_engine import cpu_weights, text_tokenizer
 from langchain_qwen import ChatQwen
 from langchain_qwen.checkpoints import Checkpoint, cache_root, open_folder, resolve
+from langchain_qwen.checkpoints.pulling import in_safetensors
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.loading import load_runner
 from langchain_qwen.engine.local import MAX_STEP_TOKENS
 from langchain_qwen.engine.runners.cpu.cores import usable_cores
-from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
 from langchain_qwen.engine.runners.torch.load import bitsandbytes_settings
@@ -50,7 +50,7 @@ from langchain_qwen.quantizing.quality import Agreement, Quality
 GROUPS = (32, 64, 128)
 # Products in float32: those in bf16 take minutes on most CPUs, and the rounding of weights is what counts here.
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float32}
-DEFAULT = "int4 g64"
+DEFAULT = "int4"
 
 
 def main() -> None:
@@ -62,7 +62,8 @@ def main() -> None:
     parser.add_argument("--gptq", action="append", default=[], help="folder of the same model quantised with GPTQ")
     options = parser.parse_args()
     print_environment("gguf", "bitsandbytes")
-    checkpoint = resolve(options.model)
+    # The reference of an alias is its GGUF file, dequantised to bf16.
+    checkpoint = in_safetensors(resolve(options.model), "bf16")
     divergence = {
         side: {kind: agreement.quality for kind, agreement in kinds.items()}
         for side, kinds in measure_divergence(checkpoint, options).items()
@@ -124,6 +125,7 @@ def print_table(divergence: dict[str, dict[str, Quality]]) -> None:
 def sides(checkpoint: Checkpoint, folder: Path, gptq: list[str]) -> Iterator[tuple[str, Runner]]:
     """What is compared, one loaded after the other."""
     yield "int8", cpu_runner(checkpoint, "int8")
+    yield DEFAULT, cpu_runner(checkpoint, "int4")
     for group in GROUPS:
         yield f"int4 g{group}", cpu_runner(checkpoint, "int4", group)
     yield "Q4_0", cpu_runner(q4_0_copy(checkpoint, folder / "q4_0"), "bf16")
@@ -133,13 +135,11 @@ def sides(checkpoint: Checkpoint, folder: Path, gptq: list[str]) -> Iterator[tup
         yield f"GPTQ {Path(path).name}", load_runner(open_folder(Path(path), path), precision="auto", device="cpu")
 
 
-def cpu_runner(checkpoint: Checkpoint, precision: str, group: int = DEFAULT_GROUP) -> CpuRunner:
-    """The CPU engine in a precision and, for int4 and int8, a group size; only the default one is kept."""
-    threads = usable_cores()
+def cpu_runner(checkpoint: Checkpoint, precision: str, group: int | None = None) -> CpuRunner:
+    """The CPU engine in a precision and, for int4, plain groups of a size; only the default is kept."""
     with tempfile.TemporaryDirectory() as folder:
-        cache = None if group == DEFAULT_GROUP else Path(folder)
-        weights = cpu_weights(checkpoint, precision, threads=threads, group=group, cache=cache)
-    return CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=MAX_STEP_TOKENS)
+        weights = cpu_weights(checkpoint, precision, group=group, cache=None if group is None else Path(folder))
+    return CpuRunner(weights, precision=precision, num_threads=usable_cores(), max_step_tokens=MAX_STEP_TOKENS)
 
 
 def q4_0_copy(checkpoint: Checkpoint, folder: Path) -> Checkpoint:

@@ -73,7 +73,7 @@ class OnThisMachine:
                 kv_cache_bytes=self.kv_cache_bytes,
                 quantization_config=self.quantization_config,
             ),
-            place=checkpoint.path,
+            place=checkpoint.place,
             deadline=deadline,
         )
         return cast("LocalEngine", engine)

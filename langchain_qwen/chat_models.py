@@ -116,8 +116,9 @@ class ChatQwen(GenerationParameters, Together):
     model_config = ConfigDict(populate_by_name=True, extra="forbid", arbitrary_types_allowed=True)
 
     model: str = Field(default=DEFAULT_MODEL, alias="model_name")
-    """A hub id, a local folder, or an alias that `langchain-qwen pull` knows (`coder-1.5b`, `coder-0.5b`); with
-    `base_url` the server's name for the model, or for an adapter (LoRA) of it."""
+    """A hub id, a local folder, a GGUF file (of the hub: `Qwen/Qwen2.5-1.5B-Instruct-GGUF:q4_k_m`), or an alias that
+    `langchain-qwen pull` knows (`coder-1.5b`, `coder-0.5b`); with `base_url` the server's name for the model, or for an
+    adapter (LoRA) of it."""
 
     base_url: str | None = None
     """The API of a server, as "http://host:8000/v1": answers come from there, and no weights are loaded here."""
@@ -451,7 +452,7 @@ class ChatQwen(GenerationParameters, Together):
             temperature=0.0,
             repetition_penalty=1.0,
             max_tokens=deciding.MAX_TOKENS,
-            logit_bias={none: deciding.leaning(checkpoint.config["hidden_size"])},
+            logit_bias={none: deciding.leaning(checkpoint.config["hidden_size"], roles)},
         )
         try:
             first = self._pass(model, asked, parameters, deciding.question(plan, roles), deadline)

@@ -8,17 +8,20 @@ from typing import Any, cast
 
 from langchain_core.language_models.model_profile import ModelProfile
 
+from langchain_qwen.checkpoints.gguf_file import inspect
 from langchain_qwen.parameters import MAX_ANSWER_TOKENS
 
 DEFAULT_WINDOW = 32768
 
 
 def profile_of(model: str) -> ModelProfile:
-    """What a model can do. The window of a local folder is read from its config; a hub is not asked for it."""
-    window = DEFAULT_WINDOW
-    config = Path(model).expanduser() / "config.json"
-    if config.is_file():
-        window = json.loads(config.read_text(encoding="utf-8")).get("max_position_embeddings", window)
+    """What a model can do. The window of a local folder or file is read from it; a hub is not asked for it."""
+    window, path = DEFAULT_WINDOW, Path(model).expanduser()
+    if (path / "config.json").is_file():
+        text = (path / "config.json").read_text(encoding="utf-8")
+        window = json.loads(text).get("max_position_embeddings", window)
+    elif path.suffix == ".gguf" and path.is_file():
+        window = inspect(path).metadata.get("qwen2.context_length", window)
     profile: dict[str, Any] = {
         "name": model,
         "open_weights": True,

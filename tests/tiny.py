@@ -40,7 +40,9 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def make_tiny_checkpoint(folder: Path, *, seed: int = 0, window: int = 2048, vocab_size: int = 320) -> Path:
+def make_tiny_checkpoint(
+    folder: Path, *, seed: int = 0, window: int = 2048, vocab_size: int = 320, hidden_size: int = 64
+) -> Path:
     """Write the checkpoint into `folder` and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = tiny_tokenizer()
@@ -48,8 +50,8 @@ def make_tiny_checkpoint(folder: Path, *, seed: int = 0, window: int = 2048, voc
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=vocab_size,  # larger than the tokenizer's, as in the real checkpoints
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -21,7 +21,7 @@ class Release:
         parts: How many there are.
         gguf_bytes: Size of the joined file.
         gguf_sha256: Its hash, that of Qwen's own release (quantisation Q4_K_M).
-        parameters: How many numbers the converted checkpoint holds.
+        parameters: How many numbers the checkpoint holds once it is converted.
     """
 
     alias: str
@@ -65,9 +65,6 @@ RELEASES = {
     )
 }
 
-# A GGUF file does not say how Qwen samples; these are the values of the releases' generation_config.json.
-SAMPLING_DEFAULTS = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.1}
-
 
 def cache_root(cache_dir: str | Path | None = None) -> Path:
     """The folder of everything this package keeps: `cache_dir`, `LANGCHAIN_QWEN_CACHE`, or the user's cache folder."""
@@ -78,5 +75,5 @@ def cache_root(cache_dir: str | Path | None = None) -> Path:
 
 
 def alias_folder(alias: str, cache_dir: str | Path | None = None) -> Path:
-    """Where the checkpoint of an alias is, once it has been pulled."""
+    """Where an alias is, once it has been pulled: its GGUF file, or the converted folder of an earlier version."""
     return cache_root(cache_dir) / "checkpoints" / alias

@@ -34,10 +34,11 @@ class Checkpoint:
 
     Attributes:
         name: What it was asked for by.
-        path: Its folder.
+        path: Its folder; for a GGUF file the one in the cache that holds its config and tokenizer.
         revision: The commit of a hub snapshot; None for other folders.
         config: Its config.json.
         generation: Its generation_config.json; empty if there is none.
+        gguf: The GGUF file that holds the weights, or its parts; empty where safetensors in `path` hold them.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Checkpoint:
     revision: str | None
     config: dict[str, Any] = field(compare=False, repr=False)
     generation: dict[str, Any] = field(compare=False, repr=False)
+    gguf: tuple[Path, ...] = ()
+
+    @property
+    def place(self) -> Path:
+        """What `model` can be, to name these weights: the folder, or the GGUF file."""
+        return self.gguf[0] if self.gguf else self.path
 
     @property
     def context_window(self) -> int:
@@ -67,18 +74,18 @@ class Checkpoint:
 
     @cached_property
     def weight_files(self) -> tuple[Path, ...]:
-        """The safetensors files, in the order of their names."""
-        return weight_files(self.path)
+        """The GGUF or safetensors files, in the order of their names."""
+        return self.gguf or weight_files(self.path)
 
     @cached_property
     def parameters(self) -> int:
         """How many numbers the weight files hold; packed integers of quantised weights count as one each."""
-        return sum(safetensors_file.inspect(file).parameters for file in self.weight_files)
+        return sum(identity.inspect(file).parameters for file in self.weight_files)
 
     @cached_property
     def parameter_bytes(self) -> int:
         """Size of the weights as they are stored."""
-        return sum(safetensors_file.inspect(file).data_bytes for file in self.weight_files)
+        return sum(identity.inspect(file).data_bytes for file in self.weight_files)
 
     @cached_property
     def fingerprint(self) -> str:

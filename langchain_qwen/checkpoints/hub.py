@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from langchain_qwen.checkpoints.folder import PICKLES, check_config, refuse_pickles
+from langchain_qwen.checkpoints.gguf_checkpoint import SPLIT, SUFFIX
 from langchain_qwen.errors import CheckpointError, ModelNotFoundError
 from langchain_qwen.regular_files import read_object
 
@@ -46,16 +50,87 @@ def download(hub_id: str, revision: str | None, cache_dir: str | Path | None, *,
         CheckpointError: The cache cannot be written.
     """
     wanted = WANTED if weights else SMALL
-    try:
-        siblings = HfApi().model_info(hub_id, revision=revision, timeout=REACH_TIMEOUT_S).siblings or []
-        files = [sibling.rfilename for sibling in siblings]
+    with _as_errors_of_ours(hub_id, revision):
+        files = _files(hub_id, revision)
         pickles = [file for file in files if any(fnmatch(file, pattern) for pattern in PICKLES)]
         if weights and pickles and not any(file.endswith(".safetensors") for file in files):
             raise refuse_pickles(hub_id, pickles)
+        ggufs = [file for file in files if file.endswith(SUFFIX)]
+        if ggufs and not any(file.endswith(".safetensors") for file in files):
+            raise ModelNotFoundError(
+                f"{hub_id} holds GGUF files; say which one, such as {hub_id}:{ggufs[0]} (it has {_listed(ggufs)})"
+            )
         if "config.json" in files:
             config = hf_hub_download(hub_id, "config.json", revision=revision, cache_dir=cache_dir)
             check_config(read_object(Path(config)), hub_id)
         return Path(snapshot_download(hub_id, revision=revision, cache_dir=cache_dir, allow_patterns=wanted))
+
+
+def download_gguf(hub_id: str, wanted: str, revision: str | None, cache_dir: str | Path | None) -> Path:
+    """Bring one GGUF file of a repository into the cache, with all parts if it is split.
+
+    Args:
+        hub_id: The repository.
+        wanted: The file's name, or what distinguishes it: "q4_k_m" means `*-q4_k_m.gguf`.
+        revision: Branch, tag or commit.
+        cache_dir: None is huggingface_hub's own.
+
+    Raises:
+        ModelNotFoundError: No hub can be reached, or there is no such file, or several are.
+        CheckpointError: The cache cannot be written.
+    """
+    with _as_errors_of_ours(hub_id, revision):
+        ggufs = sorted(file for file in _files(hub_id, revision) if file.endswith(SUFFIX))
+        chosen = choose_gguf(ggufs, wanted)
+        if not chosen:
+            raise ModelNotFoundError(f"{hub_id} has no one GGUF file {wanted!r}; it has {_listed(ggufs)}")
+        folder = snapshot_download(hub_id, revision=revision, cache_dir=cache_dir, allow_patterns=chosen)
+        return Path(folder) / chosen[0]
+
+
+def cached_gguf(hub_id: str, wanted: str, revision: str | None, cache_dir: str | Path | None) -> Path | None:
+    """The same file in huggingface_hub's cache, without asking the network."""
+    try:
+        folder = Path(snapshot_download(hub_id, revision=revision, cache_dir=cache_dir, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    chosen = choose_gguf(sorted(str(file.relative_to(folder)) for file in folder.rglob(f"*{SUFFIX}")), wanted)
+    return folder / chosen[0] if chosen else None
+
+
+def choose_gguf(files: list[str], wanted: str) -> list[str]:
+    """The files that one name means: one, or all parts of one that is split; none where it is not clear."""
+
+    def stem(file: str) -> str:
+        return (
+            match[1] if (match := SPLIT.fullmatch(Path(file).name)) else Path(file).name.removesuffix(SUFFIX)
+        ).lower()
+
+    asked = wanted.lower().removesuffix(SUFFIX)
+    exact = [file for file in files if file.lower().removesuffix(SUFFIX) == asked or stem(file) == asked]
+    found = exact or [file for file in files if re.search(rf"[-_.]{re.escape(asked)}$", stem(file))]
+    return found if len({stem(file) for file in found}) == 1 else []
+
+
+def revision_of(file: Path) -> str | None:
+    """The commit of a file in huggingface_hub's cache, which lays it out as snapshots/COMMIT/FILE."""
+    places = [i for i, part in enumerate(file.parts[:-2]) if part == "snapshots"]
+    return file.parts[places[-1] + 1] if places else None
+
+
+def _files(hub_id: str, revision: str | None) -> list[str]:
+    siblings = HfApi().model_info(hub_id, revision=revision, timeout=REACH_TIMEOUT_S).siblings or []
+    return [sibling.rfilename for sibling in siblings]
+
+
+def _listed(files: list[str]) -> str:
+    return ", ".join(files[:8]) + (", ..." if len(files) > 8 else "") if files else "none"
+
+
+@contextmanager
+def _as_errors_of_ours(hub_id: str, revision: str | None) -> Iterator[None]:
+    try:
+        yield
     except GatedRepoError as error:
         raise ModelNotFoundError(
             f"{hub_id} is gated: ask for access on its page, log in with `hf auth login`, and try again"

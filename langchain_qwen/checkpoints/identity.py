@@ -7,10 +7,13 @@ import os
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias
 
-from langchain_qwen.checkpoints.safetensors_file import Header, read_header
+from langchain_qwen.checkpoints import gguf_file, safetensors_file
 from langchain_qwen.regular_files import open_regular
+
+Header: TypeAlias = gguf_file.Header | safetensors_file.Header
 
 SAMPLE = 4096  # bytes: a page, which is read whole anyway
 STRIDE = 4 << 20  # bytes between the beginnings of two samples, at most
@@ -35,7 +38,7 @@ def fingerprint(config: Mapping[str, Any], files: Iterable[Path]) -> str:
     for file in files:
         with open_regular(file) as stream:
             status = os.fstat(stream.fileno())
-            header = read_header(file, stream)
+            header: Header = _reader(file).read_header(file, stream)
             stream.seek(0)
             digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns} {header.start}\n".encode())
             digest.update(stream.read(header.start))
@@ -43,6 +46,16 @@ def fingerprint(config: Mapping[str, Any], files: Iterable[Path]) -> str:
                 stream.seek(begin)
                 digest.update(stream.read(min(SAMPLE, header.size - begin)))
     return digest.hexdigest()
+
+
+def inspect(file: Path) -> Header:
+    """The header of a file of weights, checked; raises as `inspect` of `safetensors_file` and `gguf_file`."""
+    header: Header = _reader(file).inspect(file)
+    return header
+
+
+def _reader(file: Path) -> ModuleType:
+    return gguf_file if file.suffix == ".gguf" else safetensors_file
 
 
 def _samples(header: Header) -> list[int]:

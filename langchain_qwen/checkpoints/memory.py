@@ -17,7 +17,7 @@ ALLOCATION_FAILED = ("can't allocate memory", "not enough memory", "out of memor
 
 
 def _needed_bytes(checkpoint: Checkpoint, held: str) -> int:
-    if "quantization_config" in checkpoint.config:
+    if checkpoint.gguf or "quantization_config" in checkpoint.config:
         return checkpoint.parameter_bytes
     return checkpoint.parameters * BITS[held] // 8
 
@@ -59,7 +59,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _less_memory(checkpoint: Checkpoint, held: str) -> str:
     lower = [p for p in ("bf16", "int8", "int4") if BITS[p] < BITS.get(held, 0)]
-    if not lower or "quantization_config" in checkpoint.config:
+    if not lower or checkpoint.gguf or "quantization_config" in checkpoint.config:
         return "Close other programs or take a smaller model (coder-0.5b)"
     sizes = ", ".join(f"{p}: {_gigabytes(_needed_bytes(checkpoint, p))}" for p in lower)
     return f"Close other programs, choose a precision that takes less ({sizes}), or a smaller model (coder-0.5b)"

@@ -6,9 +6,10 @@ import re
 from difflib import get_close_matches
 from pathlib import Path
 
-from langchain_qwen.checkpoints.aliases import RELEASES, alias_folder
+from langchain_qwen.checkpoints.aliases import RELEASES, alias_folder, cache_root
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
-from langchain_qwen.checkpoints.pulling import pull_alias
+from langchain_qwen.checkpoints.gguf_checkpoint import SPLIT, SUFFIX, open_gguf
+from langchain_qwen.checkpoints.pulling import open_alias, pull_alias
 from langchain_qwen.errors import IncompleteCheckpointError, InvalidParameterError, ModelNotFoundError
 
 # Such as qwen2.5:1.5b, qwen2.5-coder:0.5b-instruct-q4_K_M.
@@ -29,7 +30,9 @@ def resolve(
     No weights are loaded, and the network is asked only for what is not here.
 
     Args:
-        model: An alias (`coder-1.5b`, `coder-0.5b`), a local folder, or a hub id such as `Qwen/Qwen2.5-1.5B-Instruct`.
+        model: An alias (`coder-1.5b`, `coder-0.5b`), a local folder or GGUF file, or a hub id such as
+            `Qwen/Qwen2.5-1.5B-Instruct`; of a repository of GGUF files, with the one that is meant:
+            `Qwen/Qwen2.5-1.5B-Instruct-GGUF:q4_k_m`.
         revision: Branch, tag or commit of a hub id.
         cache_dir: Where downloads are kept; None is the cache of huggingface_hub, for aliases that of this package.
         local_files_only: Never download.
@@ -43,7 +46,7 @@ def resolve(
 
 
 def pull(model: str, *, revision: str | None = None, cache_dir: str | Path | None = None) -> Path:
-    """Bring a model onto this machine, for use without a network, and return its folder.
+    """Bring a model onto this machine, for use without a network, and return its folder or GGUF file.
 
     A hub id is brought up to date where a hub is in reach. An alias that is there already returns at once.
 
@@ -56,14 +59,15 @@ def pull(model: str, *, revision: str | None = None, cache_dir: str | Path | Non
         ModelNotFoundError: There is no such model here or in reach.
         CheckpointError: It cannot be used; the subclass and the text say why.
     """
-    return _find(model, revision, cache_dir, download=True, refresh=True, weights=True).path
+    return _find(model, revision, cache_dir, download=True, refresh=True, weights=True).place
 
 
 def _find(
     model: str, revision: str | None, cache_dir: str | Path | None, *, download: bool, refresh: bool, weights: bool
 ) -> Checkpoint:
-    release, folder = RELEASES.get(model), Path(model).expanduser()
-    if revision is not None and (release is not None or folder.is_dir()):
+    release, path = RELEASES.get(model), Path(model).expanduser()
+    is_file = path.suffix == SUFFIX and path.is_file()
+    if revision is not None and (release is not None or path.is_dir() or is_file):
         raise InvalidParameterError(f"revision={revision!r} goes with a hub id, and {model!r} is none; leave it out")
     if release is not None:
         folder = alias_folder(model, cache_dir)
@@ -74,12 +78,57 @@ def _find(
                 f"{model} ({release.title}) is not on this machine, and downloads are off; "
                 f"run `langchain-qwen pull {model}`"
             )
-        return open_folder(folder, model, weights=weights)
-    if folder.is_dir():
-        # The same one when the process changes its working directory.
-        return open_folder(folder.absolute(), model, weights=weights)
-    _check_hub_id(model, folder)
+        return open_alias(release, folder, weights=weights)
+    if is_file:
+        return open_gguf(path.absolute(), model, cache_root(cache_dir))
+    if path.is_dir():
+        path = path.absolute()  # the same one when the process changes its working directory
+        file = None if (path / "config.json").exists() else _only_gguf(path)
+        if file is not None:
+            return open_gguf(file, model, cache_root(cache_dir))
+        return open_folder(path, model, weights=weights)
+    hub_id, colon, wanted = model.partition(":")
+    if colon and hub_id.count("/") == 1 and not path.is_absolute():
+        _check_hub_id(hub_id, Path(hub_id))
+        return _find_gguf_on_hub(hub_id, wanted, revision, cache_dir, download=download, refresh=refresh)
+    _check_hub_id(model, path)
     return _find_on_hub(model, revision, cache_dir, download=download, refresh=refresh, weights=weights)
+
+
+def _only_gguf(folder: Path) -> Path | None:
+    """The GGUF file of a folder that holds nothing else to load; None where there is none.
+
+    Raises:
+        ModelNotFoundError: There are several.
+    """
+    found = sorted(file for file in folder.glob(f"*{SUFFIX}") if file.is_file())
+    models = {match[1] if (match := SPLIT.fullmatch(file.name)) else file.name for file in found}
+    if len(models) > 1:
+        raise ModelNotFoundError(
+            f"{folder} holds several GGUF files; name one of them: {', '.join(file.name for file in found[:8])}"
+        )
+    return found[0] if found else None
+
+
+def _find_gguf_on_hub(
+    hub_id: str, wanted: str, revision: str | None, cache_dir: str | Path | None, *, download: bool, refresh: bool
+) -> Checkpoint:
+    from langchain_qwen.checkpoints import hub
+
+    name = f"{hub_id}:{wanted}"
+    file = None if refresh else hub.cached_gguf(hub_id, wanted, revision, cache_dir)
+    if file is None and download:
+        try:
+            file = hub.download_gguf(hub_id, wanted, revision, cache_dir)
+        except ModelNotFoundError:
+            file = hub.cached_gguf(hub_id, wanted, revision, cache_dir)  # no hub in reach: what is here serves
+            if file is None:
+                raise
+    if file is None:
+        raise ModelNotFoundError(
+            f"{name} is not on this machine, and downloads are off; run `langchain-qwen pull {name}`"
+        )
+    return open_gguf(file, name, cache_root(cache_dir), revision=hub.revision_of(file))
 
 
 def _find_on_hub(
@@ -113,7 +162,10 @@ def _find_on_hub(
 def _check_hub_id(model: str, folder: Path) -> None:
     """Raise for a name that cannot be a hub id, saying what it may have been meant as."""
     if folder.is_file():
-        raise ModelNotFoundError(f"{model} is a file; model takes the folder that holds config.json and the weights")
+        raise ModelNotFoundError(
+            f"{model} is a file; model takes a GGUF file (*{SUFFIX}), or the folder that holds config.json and the "
+            "weights"
+        )
     if model.startswith((".", "~", "/", "\\")) or folder.is_absolute():
         raise ModelNotFoundError(f"there is no folder {model}{_near(model)}")
     if ollama := _OLLAMA.fullmatch(model.lower()):

@@ -64,7 +64,10 @@ class Precision(str, Enum):
 
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="A hub id, a folder, or an alias (`langchain-qwen pull` lists them).")
+    str,
+    typer.Option(
+        "--model", "-m", help="A hub id, a folder, a GGUF file, or an alias (`langchain-qwen pull` lists them)."
+    ),
 ]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", "-p", help="How the weights are held.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]

@@ -8,7 +8,7 @@ from langchain_qwen.cli.terminal import say, show, waiting
 
 
 def pull(model: str, revision: str | None) -> None:
-    """Download a model unless it is here, and print its folder.
+    """Download a model unless it is here, and print its folder or file.
 
     Raises:
         CheckpointError: It cannot be had.
@@ -31,7 +31,7 @@ def list_aliases() -> None:
     table = Table("alias", "model", "download", "on disk", "here", box=None, header_style="bold", pad_edge=False)
     for release in RELEASES.values():
         here = "yes" if alias_folder(release.alias).is_dir() else "no"
-        on_disk = f"{2 * release.parameters / 1e9:.1f} GB"  # held as bf16
+        on_disk = f"{2 * release.gguf_bytes / 1e9:.1f} GB"  # the file, and what is packed from it
         table.add_row(release.alias, release.title, f"{release.gguf_bytes / 1e9:.1f} GB", on_disk, here)
     show(table)
     say("Get one: langchain-qwen pull ALIAS. Ids of the model hub work too: langchain-qwen pull OWNER/NAME.")

@@ -26,9 +26,10 @@ def quantize(
     with waiting("Starting"):
         from langchain_qwen import quantizing
         from langchain_qwen.checkpoints import resolve
+        from langchain_qwen.checkpoints.pulling import in_safetensors
         from langchain_qwen.prompting import Tokenizer
     texts = list(quantizing.calibration_texts(text, calibration))
-    checkpoint = resolve(source)
+    checkpoint = in_safetensors(resolve(source), f"int{bits}")
     quantizing.check_quantization(checkpoint, target, bits=bits, group_size=group_size)
     tokenizer = Tokenizer.from_folder(checkpoint.path, checkpoint.vocab_size, checkpoint.eos_token_ids)
     used, held_out = quantizing.split_rows(texts, tokenizer, calibration)

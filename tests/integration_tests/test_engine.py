@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.checkpoints import resolve
+from langchain_qwen.checkpoints.pulling import in_safetensors
 
 PROMPTS = [
     "Why is the sky blue?",
@@ -59,7 +60,7 @@ def answers():
 @torch.inference_mode()
 def test_greedy_equals_generate(answers):
     ids, chosen, tokenizer = answers
-    checkpoint = resolve("coder-0.5b")
+    checkpoint = in_safetensors(resolve("coder-0.5b"), "fp32")
     reference = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32)
     for prompt, ours in zip(ids, chosen, strict=True):
         out = reference.generate(

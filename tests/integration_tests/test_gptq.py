@@ -68,10 +68,10 @@ def test_every_weight_is_that_of_the_checkpoint(checkpoint, dense, runner):
     for i, layer in enumerate(runner._weights.layers):
         name = f"model.layers.{i}."
         pairs = [
-            (in_own_order(layer.qkv), [f"{name}self_attn.{x}_proj" for x in "qkv"]),
+            (in_own_order(layer.qkv[0]), [f"{name}self_attn.{x}_proj" for x in "qkv"]),
             (in_own_order(layer.out), [f"{name}self_attn.o_proj"]),
             # Rows of gate and up may have changed places, together with the columns of down.
-            (np.sort(in_own_order(layer.gate_up), axis=0), [f"{name}mlp.gate_proj", f"{name}mlp.up_proj"]),
+            (np.sort(in_own_order(layer.gate_up[0]), axis=0), [f"{name}mlp.gate_proj", f"{name}mlp.up_proj"]),
             (np.sort(in_own_order(layer.down), axis=1), [f"{name}mlp.down_proj"]),
         ]
         for packed, layers in pairs:

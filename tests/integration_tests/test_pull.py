@@ -1,4 +1,4 @@
-"""The smaller alias, for real: downloaded and converted if it is not here yet."""
+"""The smaller alias, for real: downloaded if it is not here yet, and converted once a test needs it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from langchain_qwen.checkpoints import RELEASES, Checkpoint, alias_folder, pull, resolve
 from langchain_qwen.checkpoints.folder import tensor_names
+from langchain_qwen.checkpoints.pulling import in_safetensors
 
 HIDDEN, FEED_FORWARD, KEYS, VOCABULARY, LAYERS = 896, 4864, 128, 151_936, 24
 
@@ -30,14 +31,20 @@ def checkpoint() -> Checkpoint:
 
 def test_a_second_pull_is_instant(checkpoint: Checkpoint) -> None:
     started = time.perf_counter()
-    assert pull("coder-0.5b") == checkpoint.path == alias_folder("coder-0.5b")
-    assert time.perf_counter() - started < 1
-    assert not [entry.name for entry in checkpoint.path.parent.glob(".coder-0.5b.partial*")]
+    assert pull("coder-0.5b") == checkpoint.place
+    assert time.perf_counter() - started < 2
+    folder = alias_folder("coder-0.5b")
+    assert checkpoint.place in (folder, folder / "coder-0.5b.gguf")
+    assert not [entry.name for entry in folder.parent.glob(".coder-0.5b.partial*")]
 
 
 def test_it_is_the_published_model(checkpoint: Checkpoint) -> None:
-    assert checkpoint.parameters == RELEASES["coder-0.5b"].parameters == 494_032_768
-    assert checkpoint.parameter_bytes == 2 * checkpoint.parameters
+    converted = in_safetensors(checkpoint, "bf16")
+    assert converted.parameters == RELEASES["coder-0.5b"].parameters == 494_032_768
+    assert converted.parameter_bytes == 2 * converted.parameters
+    if checkpoint.gguf:  # which has a head of its own
+        assert checkpoint.parameters == converted.parameters + VOCABULARY * HIDDEN
+        assert checkpoint.gguf[0].stat().st_size == RELEASES["coder-0.5b"].gguf_bytes
     assert checkpoint.context_window == 32_768
     assert checkpoint.vocab_size == VOCABULARY
     assert checkpoint.eos_token_ids == {151645, 151643}
@@ -47,6 +54,7 @@ def test_it_is_the_published_model(checkpoint: Checkpoint) -> None:
 
 
 def test_shapes(checkpoint: Checkpoint) -> None:
+    checkpoint = in_safetensors(checkpoint, "bf16")
     with safe_open(checkpoint.path / "model.safetensors", framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  not a dict
         types = {file.get_slice(name).get_dtype() for name in shapes}

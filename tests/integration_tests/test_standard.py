@@ -45,8 +45,9 @@ class TestChatQwen(ChatModelIntegrationTests):
     def model_override_value(self):
         # The path of the same weights is another name for them, so that the tests load one model only.
         from langchain_qwen.checkpoints import resolve
+        from langchain_qwen.checkpoints.pulling import in_safetensors
 
-        return str(resolve(MODEL).path)
+        return str(in_safetensors(resolve(MODEL), PRECISION).path)
 
     @property
     def supported_usage_metadata_details(self):

@@ -1,6 +1,6 @@
 // What the native library exports, for the fuzzers.
 #pragma once
-#include "model.h"
+#include "forms.h"
 
 typedef struct lq_runner lq_runner;
 lq_runner *lq_runner_new(const lq_model *, const lq_kv *, int num_threads, int max_tokens, int max_length, const char *kernels,
@@ -11,8 +11,5 @@ void lq_runner_free(lq_runner *);
 int lq_pack_int4(const float *, int rows, int cols, int group, uint8_t *);
 int lq_pack_int8(const float *, int rows, int cols, int group, uint8_t *);
 int lq_pack_bf16(const float *, int rows, int cols, int group, uint8_t *);
-
-static inline uint64_t lq_packed_bytes(int format, int64_t group, int64_t rows, int64_t cols) {
-    if (format == LQ_BF16) return (uint64_t)(rows * cols * 2);
-    return (uint64_t)(rows * cols / (format == LQ_INT4 ? 2 : 1) + rows * (cols / group) * 4);
-}
+int lq_pack_k4(const float *, const float *cost, int rows, int cols, int group, uint8_t *);
+int lq_repack_gguf(const uint8_t *blocks, int type, int rows, int cols, uint8_t *);

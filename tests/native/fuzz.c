@@ -27,13 +27,36 @@ static float *floats(size_t count, float scale, float offset) {
     return x;
 }
 
+// Blocks of any bits that a GGUF file might hold, with scales of about 0.01.
+static void random_blocks(int type, size_t bytes, uint8_t *blocks) {
+    const size_t size = type == 14 ? 210 : type == 13 ? 176 : 144;
+    for (size_t i = 0; i < bytes; i++) blocks[i] = (uint8_t)draw(256);
+    for (size_t i = 0; i < bytes; i += size) {
+        const uint16_t scale = (uint16_t)(0x0800 + draw(0x400)), scales[2] = {scale, scale};
+        if (type == 14)
+            memcpy(blocks + i + 208, scales, 2);
+        else
+            memcpy(blocks + i, scales, 4);
+    }
+}
+
 static lq_matrix matrix(int format, int group, int rows, int cols, int with_bias, int with_order) {
     float *weights = floats((size_t)rows * cols, 0.1f, 0);
-    const size_t bytes = format == LQ_BF16 ? (size_t)rows * cols * 2
-                                           : (size_t)rows * cols / (format == LQ_INT4 ? 2 : 1) + (size_t)rows * (cols / group) * 4;
+    const size_t bytes = lq_packed_bytes(format, group, rows, cols);
     uint8_t *data = malloc(bytes);  // exactly as large as promised, so that any read beyond it is found
-    if ((format == LQ_INT4 ? lq_pack_int4 : format == LQ_INT8 ? lq_pack_int8 : lq_pack_bf16)(weights, rows, cols, group, data))
+    if (lq_is_k(format) && (format != LQ_K4 || (group == 256 && draw(2)))) {
+        const int type = format - LQ_K4 + 12;
+        const size_t size = (size_t)rows * (size_t)(cols / 256) * (type == 14 ? 210 : type == 13 ? 176 : 144);
+        uint8_t *blocks = malloc(size);
+        random_blocks(type, size, blocks);
+        if (lq_repack_gguf(blocks, type, rows, cols, data)) abort();
+        free(blocks);
+    } else if (format == LQ_K4) {
+        if (lq_pack_k4(weights, NULL, rows, cols, group, data)) abort();
+    } else if ((format == LQ_INT4 ? lq_pack_int4 : format == LQ_INT8 ? lq_pack_int8 : lq_pack_bf16)(weights, rows, cols, group,
+                                                                                                   data)) {
         abort();
+    }
     free(weights);
     int32_t *order = NULL;
     if (with_order) {
@@ -44,7 +67,22 @@ static lq_matrix matrix(int format, int group, int rows, int cols, int with_bias
             order[i] = order[j], order[j] = kept;
         }
     }
-    return (lq_matrix){format, group, rows, cols, bytes, data, with_bias ? floats((size_t)rows, 0.1f, 0) : NULL, order};
+    return (lq_matrix){format, group, rows, cols, rows, bytes, data, with_bias ? floats((size_t)rows, 0.1f, 0) : NULL, order};
+}
+
+// Rows in one matrix, or one below the other in matrices of other forms.
+static void parts(lq_matrix *to, const int *rows, int count, int format, int group, int cols, int with_bias, int with_order) {
+    int all = 0;
+    for (int i = 0; i < count; i++) all += rows[i];
+    if (with_order || draw(2)) {
+        to[0] = matrix(format, group, all, cols, with_bias, with_order);
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        const int k = lq_is_k(format), other = k ? LQ_K4 + (int)draw(3) : (int)draw(3);
+        to[i] = matrix(other, k ? 256 : group, rows[i], cols, with_bias, 0);
+        to[i].stride = all;
+    }
 }
 
 static void free_matrix(lq_matrix *m) {
@@ -54,17 +92,19 @@ static void free_matrix(lq_matrix *m) {
 }
 
 static lq_model random_model(void) {
-    const int format = (int)draw(3), group = 32 << draw(2), layers = 1 + (int)draw(2);
+    const int format = draw(2) ? (int)draw(3) : LQ_K4 + (int)draw(3), layers = 1 + (int)draw(2), k = lq_is_k(format);
+    const int unit = k ? 256 : 64, group = format == LQ_K4 ? 128 << draw(2) : k ? 256 : 32 << draw(2);
     const int head_dim = 16 << draw(3), kv_heads = 1 + (int)draw(2), per_kv = 1 + (int)draw(8);
-    const int hidden = 64 * (1 + (int)draw(3)), ffn = 64 * (1 + (int)draw(5)), vocab = 8 * (1 + (int)draw(30));
+    const int hidden = unit * (1 + (int)draw(k ? 1 : 3)), ffn = unit * (1 + (int)draw(k ? 2 : 5)), vocab = 8 * (1 + (int)draw(30));
     // The width of the attention's output must hold whole groups too.
-    const int heads = kv_heads * per_kv * (64 / head_dim > 1 ? 64 / head_dim : 1);
+    const int heads = k ? kv_heads * (256 / head_dim) : kv_heads * per_kv * (64 / head_dim > 1 ? 64 / head_dim : 1);
+    const int qkv[] = {heads * head_dim, kv_heads * head_dim, kv_heads * head_dim}, gate_up[] = {ffn, ffn};
     lq_layer *all = calloc((size_t)layers, sizeof *all);
     for (int i = 0; i < layers; i++) {
         const int ordered = draw(4) == 0;
-        all[i].qkv = matrix(format, group, (heads + 2 * kv_heads) * head_dim, hidden, 1, ordered);
+        parts(all[i].qkv, qkv, 3, format, group, hidden, 1, ordered);
         all[i].out = matrix(format, group, hidden, heads * head_dim, 0, ordered);
-        all[i].gate_up = matrix(format, group, 2 * ffn, hidden, 0, ordered);
+        parts(all[i].gate_up, gate_up, 2, format, group, hidden, 0, ordered);
         all[i].down = matrix(format, group, hidden, ffn, 0, 0);
         all[i].attention_norm = floats((size_t)hidden, 0.1f, 1);
         all[i].ffn_norm = floats((size_t)hidden, 0.1f, 1);
@@ -76,7 +116,9 @@ static lq_model random_model(void) {
 static void free_model(lq_model *m) {
     for (int i = 0; i < m->num_layers; i++) {
         lq_layer *layer = (lq_layer *)&m->layers[i];
-        free_matrix(&layer->qkv), free_matrix(&layer->out), free_matrix(&layer->gate_up), free_matrix(&layer->down);
+        for (int p = 0; p < LQ_QKV_PARTS; p++) free_matrix(&layer->qkv[p]);
+        for (int p = 0; p < LQ_GATE_UP_PARTS; p++) free_matrix(&layer->gate_up[p]);
+        free_matrix(&layer->out), free_matrix(&layer->down);
         free((void *)layer->attention_norm), free((void *)layer->ffn_norm);
     }
     free((void *)m->layers), free((void *)m->final_norm);

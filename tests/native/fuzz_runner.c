@@ -35,10 +35,12 @@ static void *memory(int64_t bytes) {
 }
 
 static lq_matrix matrix(int32_t rows, int32_t cols) {
-    lq_matrix w = {byte() % 3, number(32, 4), rows, cols, 0, NULL, NULL, NULL};
+    const int format = byte() % 6;
+    lq_matrix w = {format, format < LQ_K4 ? number(32, 4) : number(LQ_SPAN, 2), rows, cols, rows, 0, NULL, NULL, NULL};
     const uint8_t change = byte();
     if (change == 255) w.rows = word();
     if (change == 254) w.cols = word();
+    if (change == 251) w.stride = word();
     if (change == 253) w.format = word();
     const int honest = w.rows > 0 && w.cols > 0 && w.rows <= LQ_MAX_VOCAB && w.cols <= LQ_MAX_FFN && w.group > 0;
     const uint64_t size = honest ? lq_packed_bytes(w.format, w.group, w.rows, w.cols) : 1;
@@ -51,6 +53,18 @@ static lq_matrix matrix(int32_t rows, int32_t cols) {
         w.order = order;
     }
     return w;
+}
+
+// In one matrix, or in two that may or may not fit together.
+static void parts(lq_matrix *to, int32_t rows, int32_t cols) {
+    const uint8_t first = byte();
+    if (first % 2 || rows < 16 || rows > LQ_MAX_VOCAB) {
+        to[0] = matrix(rows, cols);
+        return;
+    }
+    const int32_t some = first == 254 ? word() : 8 * (1 + first % (rows / 8));
+    to[0] = matrix(some, cols), to[1] = matrix(rows - (some & 0xffffff), cols);
+    if (first != 252) to[0].stride = to[1].stride = rows;
 }
 
 static void free_matrix(const lq_matrix *w) { free((void *)w->data), free((void *)w->bias), free((void *)w->order); }
@@ -81,9 +95,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const int layers = sane ? m.num_layers : 0;
     lq_layer *all = calloc(layers ? (size_t)layers : 1, sizeof *all);
     for (int i = 0; i < layers; i++) {
-        all[i].qkv = matrix((m.heads + 2 * m.kv_heads) * m.head_dim, m.hidden);
+        parts(all[i].qkv, (m.heads + 2 * m.kv_heads) * m.head_dim, m.hidden);
         all[i].out = matrix(m.hidden, m.heads * m.head_dim);
-        all[i].gate_up = matrix(2 * m.ffn, m.hidden);
+        parts(all[i].gate_up, 2 * m.ffn, m.hidden);
         all[i].down = matrix(m.hidden, m.ffn);
         all[i].attention_norm = memory((int64_t)m.hidden * 4), all[i].ffn_norm = memory((int64_t)m.hidden * 4);
     }
@@ -107,7 +121,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     lq_runner_free(r);
     for (int i = 0; i < layers; i++) {
-        free_matrix(&all[i].qkv), free_matrix(&all[i].out), free_matrix(&all[i].gate_up), free_matrix(&all[i].down);
+        for (int p = 0; p < LQ_QKV_PARTS; p++) free_matrix(&all[i].qkv[p]);
+        for (int p = 0; p < LQ_GATE_UP_PARTS; p++) free_matrix(&all[i].gate_up[p]);
+        free_matrix(&all[i].out), free_matrix(&all[i].down);
         free((void *)all[i].attention_norm), free((void *)all[i].ffn_norm);
     }
     free_matrix(&m.head);

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "other_names": set(),
     "parameters": {"errors", "engine", "other_names"},
     "structured_output": {"errors"},
-    "profile": {"parameters"},
+    "profile": {"checkpoints", "parameters"},
     "bounds": {"errors", "parameters"},
     "results": {"structured_output"},
     "reading": {"bars", "engine"},

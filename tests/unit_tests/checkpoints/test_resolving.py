@@ -133,7 +133,7 @@ def test_names_that_nothing_can_have(fake_hub: FakeHub, model: str) -> None:
 
 
 def test_a_file(tiny_checkpoint: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match="is a file; model takes the folder"):
+    with pytest.raises(ModelNotFoundError, match="is a file; model takes a GGUF file"):
         resolve(str(tiny_checkpoint / "model.safetensors"))
 
 

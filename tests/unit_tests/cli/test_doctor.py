@@ -150,7 +150,7 @@ def test_a_hub_model_that_is_not_here(state, level):
 
 def test_an_alias_that_is_not_here_needs_no_hub():
     absent = {"model": "coder-1.5b", "folder": None, "hub_state": "off"}
-    assert levels(healthy(**absent), "the first use downloads it (4.2 GB on the disk)") == ["hint"]
+    assert levels(healthy(**absent), "the first use downloads it (2.2 GB on the disk)") == ["hint"]
     full = healthy(**absent, own_cache=Cache("/own", {}, 2 * GB))
     assert levels(full, "/own has 2.0 GB left") == ["problem"]
 

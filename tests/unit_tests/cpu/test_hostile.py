@@ -221,9 +221,9 @@ class TestNative:
             (lambda m: setattr(m, "final_norm", None), "norm"),
             (lambda m: setattr(m.layers[1].out, "bytes", 1), "out"),
             (lambda m: setattr(m.layers[1].down, "data", None), "down"),
-            (lambda m: setattr(m.layers[1].qkv, "group", 4096), "qkv"),
+            (lambda m: setattr(m.layers[1].qkv[0], "group", 4096), "qkv"),
             (lambda m: setattr(m.head, "format", 7), "head"),
-            (lambda m: setattr(m.layers[0].qkv, "order", m.layers[0].attention_norm), "qkv"),
+            (lambda m: setattr(m.layers[0].qkv[0], "order", m.layers[0].attention_norm), "qkv"),
             (lambda m: setattr(m.layers[0], "ffn_norm", None), "norm"),
         ],
     )

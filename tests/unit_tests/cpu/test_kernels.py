@@ -84,7 +84,7 @@ def test_products_have_the_bits_of_portable_c(fast, seed, layout, panels, groups
         data = np.concatenate([codes, scales], 2).reshape(-1)
     data, bias = data.copy(), random.normal(size=rows).astype(np.float32)
     matrix = library.Matrix(
-        form, group, rows, cols, data.nbytes, data.ctypes.data, bias.ctypes.data if biased else None, None
+        form, group, rows, cols, rows, data.nbytes, data.ctypes.data, bias.ctypes.data if biased else None, None
     )
     x = (random.normal(size=(tokens, cols)) * random.choice([0, 1e-3, 1, 1e3], (tokens, 1))).astype(np.float32)
     expected = product(kernels("portable"), matrix, x, [])

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8
-from langchain_qwen.engine.runners.cpu.packing import Codes, pack, pack_codes, packed_bytes, unpack
-from langchain_qwen.errors import UnsupportedModelError
+from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8, K4
+from langchain_qwen.engine.runners.cpu.packing import Codes, int4_form, pack, pack_codes, packed_bytes, unpack
+from langchain_qwen.errors import IncompleteCheckpointError, UnsupportedModelError
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,35 @@ def test_int4_fits_better_than_plain_rounding(pool, group):
     ours = np.square(unpack(packed) - weights.numpy()).mean()
     plain = np.square(rounding_to_nearest(weights.numpy(), group) - weights.numpy()).mean()
     assert ours < 0.97 * plain
+
+
+@pytest.mark.parametrize("super_block", [128, 256])
+def test_super_blocks_fit_better_than_plain_groups_of_the_same_size(pool, super_block):
+    weights = torch.randn(1040, 512, generator=torch.Generator().manual_seed(1)).numpy() * 0.02
+    packed = pack([weights[:1024], weights[1024:]], K4, super_block, pool)
+    assert len(packed.data) == packed_bytes(K4, super_block, 1040, 512)
+    ours = np.square(unpack(packed) - weights).mean()
+    assert ours < 0.85 * np.square(unpack(pack([weights], INT4, 64, pool)) - weights).mean()
+    assert ours < 0.9 * np.square(rounding_to_nearest(weights, 32) - weights).mean()
+
+
+def test_columns_that_cost_more_are_fitted_better(pool):
+    random = np.random.default_rng(3)
+    weights = random.normal(size=(64, 512)).astype(np.float32) * 0.02
+    cost = random.lognormal(sigma=1.5, size=512).astype(np.float32)
+    plain, weighted = (unpack(pack([weights], K4, 256, pool, c)) for c in (None, cost))
+    errors = [(np.square(values - weights) * cost).mean() for values in (plain, weighted)]
+    assert errors[1] < 0.9 * errors[0]
+    same = pack([weights], K4, 256, pool, np.full(512, 3, np.float32))
+    np.testing.assert_allclose(unpack(same), plain, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan, 1e9])
+def test_super_blocks_refuse_what_is_no_weight(pool, bad):
+    weights = np.zeros((8, 256), np.float32)
+    weights[3, 77] = bad
+    with pytest.raises(IncompleteCheckpointError, match="infinity, NaN"):
+        pack([weights], K4, 256, pool)
 
 
 def test_int8_error_is_at_most_half_a_step(pool):
@@ -64,6 +93,15 @@ def test_degenerate_groups(pool, values):
     """Constant groups and groups of few values come back (almost) exactly."""
     weights = torch.tensor(values * (64 // len(values))).expand(8, 64)
     np.testing.assert_allclose(unpack(pack([weights.numpy()], INT4, 32, pool)), weights.numpy(), rtol=1e-3, atol=5e-4)
+    wide = weights.repeat(1, 4).numpy()
+    np.testing.assert_allclose(unpack(pack([wide], K4, 256, pool)), wide, rtol=1e-3, atol=5e-4)
+
+
+def test_the_widest_super_block_that_the_columns_allow():
+    assert [int4_form(cols) for cols in (1536, 896, 4864, 192, 96)] == [
+        *[(K4, 256), (K4, 128), (K4, 256)],
+        *[(INT4, 64), (INT4, 32)],
+    ]
 
 
 @settings(max_examples=30, deadline=None)

@@ -111,13 +111,13 @@ def test_the_layers_are_those_of_the_checkpoint(folder, variant, tmp_path):
             g_idx = load_file(folder / "model.safetensors")[f"{name}mlp.down_proj.g_idx"].numpy()
             order = np.argsort(g_idx, kind="stable")
             assert not np.array_equal(order, np.arange(len(order)))
-            assert layer.qkv.order is not None
+            assert layer.qkv[0].order is not None
             assert layer.out.order is not None
         assert layer.down.order is None
         pairs = (
-            (layer.qkv, qkv),
+            (layer.qkv[0], qkv),
             (layer.out, dense[f"{name}self_attn.o_proj"]),
-            (layer.gate_up, np.concatenate([gate[order], up[order]])),
+            (layer.gate_up[0], np.concatenate([gate[order], up[order]])),
             (layer.down, down[:, order]),
         )
         for packed, expected in pairs:
@@ -186,10 +186,10 @@ class TestFusedLayers:
         assert "q_proj" in caplog.text
         dense = dense_layers(folder)
         layer = weights.layers[0]
-        assert (layer.qkv.format, layer.gate_up.format) == (INT8, INT8)
+        assert (layer.qkv[0].format, layer.gate_up[0].format) == (INT8, INT8)
         assert (layer.out.format, layer.down.format) == (INT4, INT4)
         expected = np.concatenate([dense[f"model.layers.0.self_attn.{x}_proj"] for x in "qkv"])
-        assert np.abs(in_own_order(layer.qkv) - expected).max() <= np.abs(expected).max() / 127
+        assert np.abs(in_own_order(layer.qkv[0]) - expected).max() <= np.abs(expected).max() / 127
         model = AutoModelForCausalLM.from_pretrained(tmp_path / "q-dense", dtype=torch.float32)
         with torch.inference_mode():
             reference = model(torch.tensor([TOKENS])).logits[0].numpy()
@@ -206,10 +206,10 @@ class TestFusedLayers:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         layer = load(folder, tmp_path).layers[1]
         assert not caplog.text
-        assert (layer.gate_up.format, layer.down.format) == (INT8, INT4)
+        assert (layer.gate_up[0].format, layer.down.format) == (INT8, INT4)
         order = np.argsort(tensors["model.layers.1.mlp.down_proj.g_idx"].numpy(), kind="stable")
         expected = dense["model.layers.1.mlp.gate_proj"][order]
-        assert np.abs(unpack(layer.gate_up)[: len(order)] - expected).max() <= np.abs(expected).max() / 127
+        assert np.abs(unpack(layer.gate_up[0])[: len(order)] - expected).max() <= np.abs(expected).max() / 127
 
     def test_a_quantised_head(self, tiny_checkpoint, tmp_path):
         variant = Variant(desc_act=True)
@@ -246,8 +246,8 @@ class TestEngine:
         first = load(folder, tmp_path)
         monkeypatch.setattr(Prequantised, "pack", lambda *_: pytest.fail("packed again"))
         second = load(folder, tmp_path)
-        np.testing.assert_array_equal(first.layers[0].qkv.data, second.layers[0].qkv.data)
-        np.testing.assert_array_equal(first.layers[0].qkv.order, second.layers[0].qkv.order)
+        np.testing.assert_array_equal(first.layers[0].qkv[0].data, second.layers[0].qkv[0].data)
+        np.testing.assert_array_equal(first.layers[0].qkv[0].order, second.layers[0].qkv[0].order)
         np.testing.assert_array_equal(logits(first), logits(second))
 
 

@@ -34,14 +34,28 @@ from langchain_qwen.engine.sequence import Sequence
 from langchain_qwen.errors import EngineError
 from tests.tiny import make_tiny_checkpoint, tiny_tokenizer
 
-PRECISIONS = ["bf16", "int8", "int4"]
+WIDE = "int4 in super-blocks"  # of a model wide enough for them; the others are held in groups of 32
+PRECISIONS = ["bf16", "int8", "int4", WIDE]
 
 
 def load(folder: Path, precision: str, cache: Path) -> ModelWeights:
     config = json.loads((folder / "config.json").read_text())
+    group = None if precision == WIDE else 32
     return load_weights(
-        folder, config, precision=precision, fingerprint="tiny", cache_folder=cache, num_threads=2, group=32
+        folder,
+        config,
+        precision=precision.split()[0],
+        fingerprint="tiny",
+        cache_folder=cache,
+        num_threads=2,
+        group=group,
     )
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_checkpoint, tmp_path_factory):
+    wide = make_tiny_checkpoint(tmp_path_factory.mktemp("wide"), hidden_size=128)
+    return {precision: wide if precision == WIDE else tiny_checkpoint for precision in PRECISIONS}
 
 
 def start(weights: ModelWeights, precision: str, *, kernels: str | None = None, threads: int = 2) -> CpuRunner:
@@ -51,9 +65,11 @@ def start(weights: ModelWeights, precision: str, *, kernels: str | None = None, 
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_checkpoint, tmp_path_factory):
+def loaded(folders, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
-    return {precision: load(tiny_checkpoint, precision, cache) for precision in PRECISIONS}
+    held = {precision: load(folder, precision, cache) for precision, folder in folders.items()}
+    assert {held[WIDE].head.group, held[WIDE].layers[0].down.group} == {128, 256}
+    return held
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +80,15 @@ def runners(loaded):
         runner.close()
 
 
-def round_activations(inputs: torch.Tensor, steps: int) -> torch.Tensor:
-    """In groups of 32, as the quantised kernels see them."""
-    groups = inputs.unflatten(-1, (-1, 32))
+def round_activations(inputs: torch.Tensor, steps: int, columns: int) -> torch.Tensor:
+    """As the quantised kernels see them."""
+    groups = inputs.unflatten(-1, (-1, columns))
     scale = groups.abs().amax(-1, keepdim=True).clamp(min=1e-30) / steps
     return (torch.round(groups / scale) * scale).flatten(-2)
+
+
+def unpack_all(parts) -> np.ndarray:
+    return np.concatenate([unpack(part) for part in parts])
 
 
 def reference_logits(folder: Path, weights: ModelWeights, tokens: list[int], steps: int | None) -> np.ndarray:
@@ -77,19 +97,20 @@ def reference_logits(folder: Path, weights: ModelWeights, tokens: list[int], ste
     for i, layer in enumerate(weights.layers):
         block = model.model.layers[i]
         q, k, v = block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj
-        qkv = torch.from_numpy(unpack(layer.qkv)).split([len(q.weight), len(k.weight), len(v.weight)])
+        qkv = torch.from_numpy(unpack_all(layer.qkv)).split([len(q.weight), len(k.weight), len(v.weight)])
         for linear, values in zip((q, k, v), qkv, strict=True):
             linear.weight.data = values
         block.self_attn.o_proj.weight.data = torch.from_numpy(unpack(layer.out))
-        gate, up = torch.from_numpy(unpack(layer.gate_up)).chunk(2)
+        gate, up = torch.from_numpy(unpack_all(layer.gate_up)).chunk(2)
         block.mlp.gate_proj.weight.data, block.mlp.up_proj.weight.data = gate, up
         block.mlp.down_proj.weight.data = torch.from_numpy(unpack(layer.down))
     model.lm_head.weight = torch.nn.Parameter(torch.from_numpy(unpack(weights.head)))
     model.model.embed_tokens.weight = torch.nn.Parameter(torch.from_numpy(as_float32(weights.embedding)))
     if steps:
+        columns = 128 if weights.head.format == library.K4 else 32
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
-                module.register_forward_pre_hook(lambda _module, inputs: round_activations(inputs[0], steps))
+                module.register_forward_pre_hook(lambda _module, inputs: round_activations(inputs[0], steps, columns))
     for layer in model.model.layers:  # values are kept in fp16 (as are keys, after their rotation)
         layer.self_attn.v_proj.register_forward_hook(lambda _module, _inputs, output: output.half().float())
     with torch.inference_mode():
@@ -117,12 +138,12 @@ def test_a_library_of_another_version_is_refused(monkeypatch):
         library.load.__wrapped__()
 
 
-ACTIVATION_STEPS = {"bf16": None, "int8": 8191, "int4": 127}
+ACTIVATION_STEPS = {"bf16": None, "int8": 8191, "int4": 127, WIDE: 127}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_logits_are_those_of_transformers(tiny_checkpoint, loaded, runners, precision):
-    expected = reference_logits(tiny_checkpoint, loaded[precision], TOKENS, ACTIVATION_STEPS[precision])
+def test_logits_are_those_of_transformers(folders, loaded, runners, precision):
+    expected = reference_logits(folders[precision], loaded[precision], TOKENS, ACTIVATION_STEPS[precision])
     actual = all_logits(runners[precision], TOKENS)
     errors = np.abs(actual - expected).mean(1) / np.abs(expected).mean()
     if precision == "bf16":

@@ -12,7 +12,8 @@ from typing import Any
 
 from langchain_qwen.errors import EngineError
 
-BF16, INT4, INT8 = 0, 1, 2  # enum lq_format
+BF16, INT4, INT8, K4, K5, K6 = range(6)  # enum lq_format
+QKV_PARTS, GATE_UP_PARTS = 3, 2
 PACKED, NOT_FINITE, NO_SUCH_SHAPE = 0, 1, 2  # what the packers return
 
 
@@ -24,6 +25,7 @@ class Matrix(Structure):
         ("group", c_int32),
         ("rows", c_int32),
         ("cols", c_int32),
+        ("stride", c_int32),
         ("bytes", c_uint64),
         ("data", c_void_p),
         ("bias", c_void_p),
@@ -35,9 +37,9 @@ class Layer(Structure):
     """`lq_layer`."""
 
     _fields_ = (
-        ("qkv", Matrix),
+        ("qkv", Matrix * QKV_PARTS),
         ("out", Matrix),
-        ("gate_up", Matrix),
+        ("gate_up", Matrix * GATE_UP_PARTS),
         ("down", Matrix),
         ("attention_norm", c_void_p),
         ("ffn_norm", c_void_p),
@@ -142,6 +144,10 @@ def load() -> ctypes.CDLL:
     for pack in (library.lq_pack_int4, library.lq_pack_int8, library.lq_pack_bf16):
         pack.restype = c_int
         pack.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
+    library.lq_pack_k4.restype = c_int
+    library.lq_pack_k4.argtypes = [c_void_p, c_void_p, c_int, c_int, c_int, c_void_p]
+    library.lq_repack_gguf.restype = c_int
+    library.lq_repack_gguf.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
     library.lq_kernels_list.restype = c_char_p
     library.lq_kernels_list.argtypes = [c_int, POINTER(c_int), POINTER(c_int)]
     return library
@@ -175,4 +181,6 @@ def _mirrored() -> Iterator[_Place]:
 
 
 def _kind(type_: Any) -> str:
+    if hasattr(type_, "_length_"):  # an array
+        type_ = type_._type_
     return {c_int32: "i", c_uint64: "u", c_float: "f", Matrix: "m"}.get(type_, "p")

@@ -83,6 +83,10 @@ class Prequantised:
             return Form(self._format, self._held_group(cols), rows, cols)
         return Form(INT8, DEFAULT_GROUP, rows, cols)
 
+    def split(self, matrix: Matrix) -> list[Matrix]:
+        """See `Maker.split`: rounded together where they differ."""
+        return [matrix]
+
     def order(self, matrix: Matrix) -> NDArray[np.int32] | None:
         """Where a matrix with act-order wants its inputs from; None for the order that they come in."""
         return None if matrix.is_fed or not self._is_exact(matrix) else self._order(matrix.layers[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -213,9 +213,9 @@ class CpuRunner:
         layers = (library.Layer * self._num_layers)(
             *(
                 library.Layer(
-                    _matrix(layer.qkv, layer.qkv_bias),
+                    (library.Matrix * library.QKV_PARTS)(*_matrices(layer.qkv, layer.qkv_bias)),
                     _matrix(layer.out),
-                    _matrix(layer.gate_up),
+                    (library.Matrix * library.GATE_UP_PARTS)(*_matrices(layer.gate_up)),
                     _matrix(layer.down),
                     layer.attention_norm.ctypes.data,
                     layer.ffn_norm.ctypes.data,
@@ -239,12 +239,21 @@ class CpuRunner:
         )
 
 
-def _matrix(packed: Packed, bias: NDArray[np.float32] | None = None) -> library.Matrix:
+def _matrices(parts: Sequence[Packed], bias: NDArray[np.float32] | None = None) -> Iterator[library.Matrix]:
+    """Parts that are run as one, with the bias of all of them."""
+    rows, first = sum(part.rows for part in parts), 0
+    for part in parts:
+        yield _matrix(part, None if bias is None else bias[first:], rows)
+        first += part.rows
+
+
+def _matrix(packed: Packed, bias: NDArray[np.float32] | None = None, stride: int | None = None) -> library.Matrix:
     return library.Matrix(
         packed.format,
         packed.group,
         packed.rows,
         packed.cols,
+        packed.rows if stride is None else stride,
         packed.data.nbytes,
         packed.data.ctypes.data,
         None if bias is None else bias.ctypes.data,

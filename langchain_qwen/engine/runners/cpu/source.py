@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,10 @@ class Source:
             raise self._damaged(name, "holds infinity or NaN")
         return values
 
+    def embedding(self, name: str, shape: tuple[int, int]) -> NDArray[Any]:
+        """A matrix of which single rows are wanted: only these are ever read from the disk."""
+        return self.floats(name, shape)
+
     def check_finite(self, name: str) -> None:
         """Raise IncompleteCheckpointError for a matrix in floating point that holds infinity or NaN."""
         tensor = self.floats(name)
@@ -109,7 +113,13 @@ class Matrix:
         return tuple(f"{layer}.weight" for layer in self.layers)
 
 
-def matrices(source: Source, num_layers: int) -> Iterator[Matrix]:
+class Names(Protocol):
+    """Anything that knows which tensors there are."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+
+def matrices(source: Names, num_layers: int) -> Iterator[Matrix]:
     """All matrices of a model, in the order of their use."""
     for i in range(num_layers):
         attention, mlp = f"model.layers.{i}.self_attn.", f"model.layers.{i}.mlp."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,29 +24,30 @@ from langchain_qwen.checkpoints.limits import head_dim
 from langchain_qwen.checkpoints.private_files import forget_unused, open_private, private_folder
 from langchain_qwen.checkpoints.quantisation import Quantisation
 from langchain_qwen.checkpoints.safetensors_file import MappedFile, checksum, write_bytes
+from langchain_qwen.engine.runners.cpu.gguf import AsTheFileHasIt, GgufRows, GgufSource, InFourBits
 from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8
-from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Form, Packed, check_shape, pack
+from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Form, Packed, check_shape, int4_form, pack
 from langchain_qwen.engine.runners.cpu.prequantised import Prequantised
-from langchain_qwen.engine.runners.cpu.source import Matrix, Source, check_shapes, matrices
+from langchain_qwen.engine.runners.cpu.source import Matrix, Names, Source, check_shapes, matrices
 from langchain_qwen.errors import CheckpointError, UnsafeCacheError
 
 logger = logging.getLogger(__name__)
 
 FORMATS = {"bf16": BF16, "int8": INT8, "int4": INT4}
 # Raise it whenever the packed form or the way of rounding changes: older files are then made anew.
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 KEPT_BYTES = 20 << 30  # of packed weights, such as those of a dozen models of 1.5 billion parameters
 EMBEDDING = "model.embed_tokens.weight"
 
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """One transformer layer. Vectors are float32."""
+    """One transformer layer. Vectors are float32; matrices that are not held in one form are several parts."""
 
-    qkv: Packed
+    qkv: tuple[Packed, ...]
     qkv_bias: NDArray[np.float32]
     out: Packed
-    gate_up: Packed
+    gate_up: tuple[Packed, ...]
     down: Packed
     attention_norm: NDArray[np.float32]
     ffn_norm: NDArray[np.float32]
@@ -56,21 +57,37 @@ class LayerWeights:
 class ModelWeights:
     """A Qwen2 model.
 
-    `embedding` is looked up row by row, [vocabulary, hidden], in the checkpoint's own precision (bf16 as uint16): only
-    the rows that are used are ever read from the disk.
+    `embedding` is looked up row by row, [vocabulary, hidden], in the checkpoint's own precision (bf16 as uint16,
+    quantised rows as float32): only the rows that are used are ever read from the disk.
     """
 
     config: Mapping[str, Any]
     layers: list[LayerWeights]
     final_norm: NDArray[np.float32]
     head: Packed
-    embedding: NDArray[Any]
+    embedding: NDArray[Any] | GgufRows
 
     @property
     def packed_bytes(self) -> int:
         """What a step of one token reads of the matrices."""
-        per_layer = (m for layer in self.layers for m in (layer.qkv, layer.out, layer.gate_up, layer.down))
+        per_layer = (m for layer in self.layers for m in (*layer.qkv, layer.out, *layer.gate_up, layer.down))
         return sum(m.data.nbytes for m in per_layer) + self.head.data.nbytes
+
+
+class Tensors(Names, Protocol):
+    """The tensors of a checkpoint, beside its matrices."""
+
+    def vector(self, name: str, size: int) -> NDArray[np.float32]:
+        """A small one as float32; raises for another shape, and for what is not finite."""
+        ...
+
+    def embedding(self, name: str, shape: tuple[int, int]) -> NDArray[Any] | GgufRows:
+        """A matrix of which single rows are wanted."""
+        ...
+
+    def check_finite(self, name: str) -> None:
+        """Raise for a matrix that holds infinity or NaN."""
+        ...
 
 
 class Maker(Protocol):
@@ -83,6 +100,10 @@ class Maker(Protocol):
 
     def shape(self, layer: str) -> tuple[int, int]:
         """Rows and columns of a layer, as the checkpoint has it."""
+        ...
+
+    def split(self, matrix: Matrix) -> list[Matrix]:
+        """The parts of a matrix that are not held in one form; it alone, as a rule."""
         ...
 
     def form(self, matrix: Matrix) -> Form:
@@ -103,7 +124,7 @@ class Rounding:
 
     title = "Quantising the weights (once)"
 
-    def __init__(self, source: Source, format_: int, group: int):
+    def __init__(self, source: Source, format_: int, group: int | None):
         self._source = source
         self._format = format_
         self._group = group
@@ -113,17 +134,25 @@ class Rounding:
         rows, cols = self._source.floats(f"{layer}.weight").shape
         return rows, cols
 
+    def split(self, matrix: Matrix) -> list[Matrix]:
+        """See `Maker.split`."""
+        return [matrix]
+
     def form(self, matrix: Matrix) -> Form:
         """See `Maker.form`."""
         shapes = [self.shape(layer) for layer in matrix.layers]
-        return Form(self._format, self._group, sum(rows for rows, _ in shapes), shapes[0][1])
+        rows, cols = sum(rows for rows, _ in shapes), shapes[0][1]
+        if self._format == INT4 and self._group is None:
+            return Form(*int4_form(cols), rows, cols)
+        return Form(self._format, self._group or DEFAULT_GROUP, rows, cols)
 
     def order(self, matrix: Matrix) -> None:
         """See `Maker.order`."""
 
     def pack(self, matrix: Matrix, pool: ThreadPoolExecutor) -> Packed:
         """See `Maker.pack`."""
-        return pack([self._source.floats(name) for name in matrix.weights], self._format, self._group, pool)
+        form = self.form(matrix)
+        return pack([self._source.floats(name) for name in matrix.weights], form.format, form.group, pool)
 
 
 def load_weights(
@@ -134,8 +163,9 @@ def load_weights(
     fingerprint: str,
     cache_folder: Path,
     num_threads: int,
-    group: int = DEFAULT_GROUP,
+    group: int | None = None,
     quantisation: Quantisation | None = None,
+    gguf: Sequence[Path] = (),
 ) -> ModelWeights:
     """Map the packed weights from the cache, or make them, showing progress.
 
@@ -146,8 +176,11 @@ def load_weights(
         fingerprint: Names the checkpoint's exact weights.
         cache_folder: Where packed weights are kept.
         num_threads: Threads for packing.
-        group: Columns that share a scale.
+        group: Columns that share a scale, in plain groups; None is what serves best: for int4 groups of 32 within
+            super-blocks, for int8 groups of 64.
         quantisation: How a checkpoint that is quantised already is stored; its groups are kept.
+        gguf: The files that hold the weights instead of the folder; `precision` is then "gguf" for all of them as
+            they are, or int4.
 
     Raises:
         IncompleteCheckpointError: A tensor is missing, of another shape or type than config.json states, or holds what
@@ -155,15 +188,10 @@ def load_weights(
         UnsupportedModelError: The kernels are not made for these sizes.
     """
     check_config(config, str(folder))
-    source = Source(folder)
-    wanted = list(matrices(source, config["num_hidden_layers"]))
-    if quantisation is None:
-        maker: Maker = Rounding(source, FORMATS[precision], group)
-        kind = f"{precision}-g{group}"
-    else:
-        maker = Prequantised(source, quantisation)
-        kind = quantisation.method
-    check_shapes(config, wanted, maker.shape)
+    source, maker, kind = _maker(folder, precision, group, quantisation, gguf)
+    whole = list(matrices(source, config["num_hidden_layers"]))
+    check_shapes(config, whole, maker.shape)
+    wanted = [part for matrix in whole for part in maker.split(matrix)]
     forms = {matrix.name: maker.form(matrix) for matrix in wanted}
     for form in forms.values():
         check_shape(form.rows, form.cols, form.group)
@@ -180,7 +208,20 @@ def load_weights(
     return _assemble(source, config, {name: replace(p, order=orders[name]) for name, p in packed.items()})
 
 
-def _pack_all(source: Source, maker: Maker, wanted: list[Matrix], num_threads: int) -> dict[str, Packed]:
+def _maker(
+    folder: Path, precision: str, group: int | None, quantisation: Quantisation | None, gguf: Sequence[Path]
+) -> tuple[Tensors, Maker, str]:
+    """Where the tensors come from, what makes the matrices of them, and a name for what comes out."""
+    if gguf:
+        file = GgufSource(gguf)
+        return (file, AsTheFileHasIt(file), "gguf") if precision == "gguf" else (file, InFourBits(file), "gguf-int4")
+    source = Source(folder)
+    if quantisation is not None:
+        return source, Prequantised(source, quantisation), quantisation.method
+    return source, Rounding(source, FORMATS[precision], group), precision if group is None else f"{precision}-g{group}"
+
+
+def _pack_all(source: Tensors, maker: Maker, wanted: list[Matrix], num_threads: int) -> dict[str, Packed]:
     if EMBEDDING not in {name for matrix in wanted for name in matrix.weights}:  # looked at while packed
         source.check_finite(EMBEDDING)
     packed = {}
@@ -239,19 +280,22 @@ def _read_cache(path: Path, forms: Mapping[str, Form], num_threads: int) -> dict
     return {name: form.of(parts[name]) for name, form in forms.items()}
 
 
-def _assemble(source: Source, config: Mapping[str, Any], packed: Mapping[str, Packed]) -> ModelWeights:
+def _assemble(source: Tensors, config: Mapping[str, Any], packed: Mapping[str, Packed]) -> ModelWeights:
     hidden, size = config["hidden_size"], head_dim(config)
     widths = {"q": config["num_attention_heads"] * size, **dict.fromkeys("kv", config["num_key_value_heads"] * size)}
+    parts: dict[str, list[Packed]] = {}
+    for name, part in packed.items():
+        parts.setdefault(name.partition("/")[0], []).append(part)
     layers = []
     for i in range(config["num_hidden_layers"]):
         name = f"model.layers.{i}."
         biases = [source.vector(f"{name}self_attn.{x}_proj.bias", width) for x, width in widths.items()]
         layers.append(
             LayerWeights(
-                qkv=packed[f"{i}.qkv"],
+                qkv=tuple(parts[f"{i}.qkv"]),
                 qkv_bias=np.concatenate(biases),
                 out=packed[f"{i}.out"],
-                gate_up=packed[f"{i}.gate_up"],
+                gate_up=tuple(parts[f"{i}.gate_up"]),
                 down=packed[f"{i}.down"],
                 attention_norm=source.vector(name + "input_layernorm.weight", hidden),
                 ffn_norm=source.vector(name + "post_attention_layernorm.weight", hidden),
@@ -262,5 +306,5 @@ def _assemble(source: Source, config: Mapping[str, Any], packed: Mapping[str, Pa
         layers=layers,
         final_norm=source.vector("model.norm.weight", hidden),
         head=packed["head"],
-        embedding=source.floats(EMBEDDING, (config["vocab_size"], hidden)),
+        embedding=source.embedding(EMBEDDING, (config["vocab_size"], hidden)),
     )

@@ -3,13 +3,15 @@
 // Every kernel computes a token's numbers from that token's inputs in a fixed order, whatever else is in the step: this
 // is what makes an answer independent, to the bit, of batch mates, chunk sizes and drafts.
 #pragma once
-#include "model.h"
+#include "forms.h"
 
 // Activations as the matrix products of the same table read them; each has a form of its own. That of x86 and portable C
 // are tiles of some tokens that share each unpacking of a panel, `width` of them, which in the last one may be less.
 //   int4:  codes   [cols/4][width] fours of int8, scale [cols/group][width], sum = scale * sum of codes
 //   int8:  codes16 [cols/4][2][width] pairs of int16, columns 0 and 2 of a four, then 1 and 3; scale and sum as above.
 //          14 bits cost these kernels no more than 8 do, and leave the rounding of the weights the only loss.
+//   k:     codes as int4, scale [cols/LQ_SPAN][width], sums16 pairs of int16, the codes' sums over some columns and over as
+//          many behind them: K4 and K5 over 32, [cols/64][width], K6 over 16, [cols/32][width]
 //   bf16:  values  [cols][width] float
 enum { LQ_LARGEST_INT16 = 8191 };  // a group of 1,024 products still fits int32 (LQ_MAX_GROUP)
 
@@ -18,6 +20,7 @@ typedef struct {
     int16_t *codes16;
     float *scale, *sum;
     float *values;
+    int16_t *sums16;  // in the memory of sum
 } lq_acts;
 
 // Attention goes by segments of so many stored tokens, counted from a request's first one. Each is summed up by itself,
@@ -82,7 +85,7 @@ static inline size_t lq_attention_scratch(int head_dim) { return (size_t)LQ_ROWS
 // The bytes of eight rows.
 static inline size_t lq_panel_bytes(const lq_matrix *w) {
     if (w->format == LQ_BF16) return (size_t)w->cols * 16;
-    return (size_t)(w->cols / w->group) * ((size_t)w->group * (w->format == LQ_INT4 ? 4 : 8) + 32);
+    return (size_t)(w->cols / w->group) * (size_t)lq_block_bytes(w->format, w->group);
 }
 
 // How wide the tile of a token is.

@@ -8,7 +8,7 @@ typedef struct {
     char kind;  // i: int32, u: uint64, f: float, m: lq_matrix, p: pointer; of a whole struct: s
 } lq_field;
 
-#define KIND(x) _Generic((x), int32_t: 'i', uint64_t: 'u', float: 'f', lq_matrix: 'm', default: 'p')
+#define KIND(x) _Generic((x), int32_t: 'i', uint64_t: 'u', float: 'f', lq_matrix: 'm', lq_matrix *: 'm', default: 'p')
 #define WHOLE(type) {#type, "", 0, sizeof(type), 's'}
 #define FIELD(type, field) \
     {#type, #field, offsetof(type, field), sizeof(((type *)0)->field), KIND(((type *)0)->field)}
@@ -19,6 +19,7 @@ static const lq_field fields[] = {
     FIELD(lq_matrix, group),
     FIELD(lq_matrix, rows),
     FIELD(lq_matrix, cols),
+    FIELD(lq_matrix, stride),
     FIELD(lq_matrix, bytes),
     FIELD(lq_matrix, data),
     FIELD(lq_matrix, bias),

@@ -3,15 +3,12 @@
 #include <string.h>
 
 #include "half.h"
-#include "kernels.h"
+#include "pack.h"
 #include "x86.h"
 
 enum { LANES = 8 };
 typedef float lanes __attribute__((vector_size(4 * LANES)));
 typedef int32_t lanes_int __attribute__((vector_size(4 * LANES)));
-
-// What the packers return. Not finite: a weight, or the scale that fp16 would have to hold.
-enum { PACKED = 0, NOT_FINITE = 1, NO_SUCH_SHAPE = 2 };
 
 static int is_finite(float x) {  // x - x is NaN else, and 0 for what is finite; no branch, so that it costs nothing
     return x - x == 0;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "forms.h"
 #include "runner.h"
 
 
@@ -14,6 +15,19 @@ static void multiply(lq_runner *r, lq_threads *threads, const lq_matrix *w, int 
     while (lq_threads_take_share(threads, w->rows / 8, &first, &last))
         r->kernels->multiply(w, &r->acts, tokens, first, last, out);
     lq_threads_barrier(threads);
+}
+
+// The same for all parts of a matrix. `x` are the inputs, whose activations stand ready for the first part.
+static void multiply_parts(lq_runner *r, lq_threads *threads, const lq_matrix *parts, int most, const float *x, int tokens,
+                           float *out) {
+    for (int i = 0; i < most && parts[i].rows; out += parts[i++].rows) {
+        if (i && x && !lq_same_acts(&parts[i - 1], &parts[i])) {
+            FOR_EACH(m, tokens)
+                r->kernels->store_acts(&parts[i], &r->acts, x + (size_t)m * parts[i].cols, m, tokens, 0, parts[i].cols);
+            lq_threads_barrier(threads);
+        }
+        multiply(r, threads, &parts[i], tokens, out);
+    }
 }
 
 // The inputs of token `m` in the order that a matrix wants.
@@ -84,13 +98,13 @@ static void run_step(void *context, lq_threads *threads, int thread) {
     const int tokens = r->step.tokens;
     for (int i = 0; i < r->model.num_layers; i++) {
         const lq_layer *layer = &r->model.layers[i];
-        add_and_norm(r, threads, i ? r->product : NULL, layer->attention_norm, &layer->qkv);
-        multiply(r, threads, &layer->qkv, tokens, r->qkv);
+        add_and_norm(r, threads, i ? r->product : NULL, layer->attention_norm, layer->qkv);
+        multiply_parts(r, threads, layer->qkv, LQ_QKV_PARTS, r->normed, tokens, r->qkv);
         lq_attend(r, threads, thread, i);
         store_attended(r, threads, &layer->out);
         multiply(r, threads, &layer->out, tokens, r->product);
-        add_and_norm(r, threads, r->product, layer->ffn_norm, &layer->gate_up);
-        multiply(r, threads, &layer->gate_up, tokens, r->gate_up);
+        add_and_norm(r, threads, r->product, layer->ffn_norm, layer->gate_up);
+        multiply_parts(r, threads, layer->gate_up, LQ_GATE_UP_PARTS, r->normed, tokens, r->gate_up);
         store_gated(r, threads, &layer->down);
         multiply(r, threads, &layer->down, tokens, r->product);
     }
@@ -102,9 +116,9 @@ static void run_products(void *context, lq_threads *threads, int thread) {
     lq_runner *r = context;
     for (int i = 0; i < r->model.num_layers; i++) {
         const lq_layer *layer = &r->model.layers[i];
-        multiply(r, threads, &layer->qkv, r->step.tokens, r->qkv);
+        multiply_parts(r, threads, layer->qkv, LQ_QKV_PARTS, NULL, r->step.tokens, r->qkv);
         multiply(r, threads, &layer->out, r->step.tokens, r->product);
-        multiply(r, threads, &layer->gate_up, r->step.tokens, r->gate_up);
+        multiply_parts(r, threads, layer->gate_up, LQ_GATE_UP_PARTS, NULL, r->step.tokens, r->gate_up);
         multiply(r, threads, &layer->down, r->step.tokens, r->product);
     }
     multiply(r, threads, &r->model.head, r->step.tokens, r->step.logits);
@@ -136,6 +150,7 @@ static int allocate(lq_runner *r) {
     r->acts.codes = (int8_t *)r->acts.values;
     r->acts.scale = lq_buffer(tokens, widest / 32, 1);
     r->acts.sum = lq_buffer(tokens, widest / 32, 1);
+    r->acts.sums16 = (int16_t *)r->acts.sum;
     return r->normed && r->qkv && r->attended && r->gate_up && r->product && r->ordered && r->acts.values &&
            r->acts.scale && r->acts.sum && lq_attention_allocate(r);
 }

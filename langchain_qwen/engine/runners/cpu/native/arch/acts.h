@@ -4,11 +4,36 @@
 
 #include "../kernels.h"
 
+// For the K formats.
+static void store_acts_k(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
+    const int width = lq_tile_width(m, tokens, TILE), lane = m % TILE, tile = m - lane;
+    int8_t *codes = acts->codes + (size_t)tile * w->cols;
+    const int together = lq_sum_columns(w->format);
+    int16_t *sums = acts->sums16 + (size_t)tile * (w->cols / together);
+    float *scales = acts->scale + (size_t)tile * w->cols / LQ_SPAN;
+    for (int span = begin; span < end; span += LQ_SPAN) {
+        float largest = 0;
+        for (int k = span; k < span + LQ_SPAN; k++) largest = fmaxf(largest, fabsf(x[k]));
+        const float inverse = largest > 0 ? 127 / largest : 0;
+        for (int k = span; k < span + LQ_SPAN; k += together) {
+            int sum = 0;
+            for (int i = k; i < k + together; i++)
+                sum += codes[((size_t)(i / 4) * width + lane) * 4 + i % 4] = (int8_t)lrintf(x[i] * inverse);
+            sums[((size_t)(k / together / 2) * width + lane) * 2 + k / together % 2] = (int16_t)sum;
+        }
+        scales[span / LQ_SPAN * width + lane] = largest / 127;
+    }
+}
+
 static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
     const int width = lq_tile_width(m, tokens, TILE), lane = m % TILE, tile = m - lane;
     if (w->format == LQ_BF16) {
         float *values = acts->values + (size_t)tile * w->cols;
         for (int k = begin; k < end; k++) values[(size_t)k * width + lane] = x[k];
+        return;
+    }
+    if (lq_is_k(w->format)) {
+        store_acts_k(w, acts, x, m, tokens, begin, end);
         return;
     }
     const int group = w->group, groups = w->cols / group;

@@ -132,7 +132,7 @@ static void multiply_amx(const lq_matrix *w, const lq_acts *acts, int tokens, in
                 const int count = tiles * ROWS_OF_TILE < end - m ? tiles * ROWS_OF_TILE : end - m;
                 multiply_tiles(w, acts, a, b, columns, m, tiles, rows, acc);
                 for (int i = 0; i < count; i++)
-                    _mm512_mask_storeu_ps(out + (size_t)(m + i) * w->rows + panel * 8, there,
+                    _mm512_mask_storeu_ps(out + (size_t)(m + i) * w->stride + panel * 8, there,
                                           _mm512_add_ps(_mm512_load_ps(acc + i * 16), bias));
             }
         }

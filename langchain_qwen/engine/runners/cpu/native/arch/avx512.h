@@ -23,6 +23,8 @@ INLINE __m512 half16(const uint8_t *a, const uint8_t *b) {
                                                    _mm_loadu_si128((const __m128i *)b), 1));
 }
 
+#include "avx512_k.h"
+
 INLINE void add_scaled_pair(const int W, const uint8_t *a, const uint8_t *b, const __m512i *sums, const float *xs,
                             const float *xz, __m512 *acc) {
     const __m512 scale = half16(a, b), scale_zero = half16(a + 16, b + 16);
@@ -108,6 +110,17 @@ INLINE void multiply_pair(const int W, const lq_matrix *w, const lq_acts *acts, 
     const uint8_t *a = w->data + (size_t)panel * panel_bytes, *b = a + panel_bytes;
     if (w->format == LQ_BF16) {
         pair_bf16(W, a, b, acts->values + (size_t)tile * w->cols, w->cols, acc);
+    } else if (lq_is_k(w->format)) {
+        const int blocks = w->cols / w->group, spans = w->group / LQ_SPAN;
+        const int32_t *x = (const int32_t *)acts->codes + (size_t)tile * w->cols / 4;
+        const int32_t *sums = (const int32_t *)acts->sums16 + (size_t)tile * (w->cols / lq_sum_columns(w->format) / 2);
+        const float *xs = acts->scale + (size_t)tile * w->cols / LQ_SPAN;
+        if (w->format == LQ_K4)
+            pair_k(LQ_K4, W, a, b, x, xs, sums, blocks, spans, acc);
+        else if (w->format == LQ_K5)
+            pair_k(LQ_K5, W, a, b, x, xs, sums, blocks, spans, acc);
+        else
+            pair_k(LQ_K6, W, a, b, x, xs, sums, blocks, spans, acc);
     } else {
         const int groups = w->cols / w->group;
         const int32_t *x = (const int32_t *)acts->codes + (size_t)tile * w->cols / 4 * (w->format == LQ_INT8 ? 2 : 1);
@@ -120,7 +133,7 @@ INLINE void multiply_pair(const int W, const lq_matrix *w, const lq_acts *acts, 
     const __m512 bias = w->bias ? _mm512_loadu_ps(w->bias + panel * 8) : _mm512_setzero_ps();
 #pragma GCC unroll 8
     for (int m = 0; m < W; m++)
-        _mm512_storeu_ps(out + (size_t)(tile + m) * w->rows + panel * 8, _mm512_add_ps(acc[m], bias));
+        _mm512_storeu_ps(out + (size_t)(tile + m) * w->stride + panel * 8, _mm512_add_ps(acc[m], bias));
 }
 
 static void multiply(const lq_matrix *w, const lq_acts *acts, int tokens, int first, int last, float *out) {

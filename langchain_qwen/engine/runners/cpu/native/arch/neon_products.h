@@ -140,12 +140,107 @@ INLINE void tile_bf16(const int W, const uint8_t *block, const float *x, int col
     for (int m = 0; m < W; m++) acc[m][0] = add2(acc[m][0], odd[m][0]), acc[m][1] = add2(acc[m][1], odd[m][1]);
 }
 
+// The K formats; see model.h. Bytes of four rows are half a vector there, and a vector here.
+INLINE void span_k(const int FORMAT, const int W, const uint8_t *span, const int32_t *x, const int16_t *sums, int half,
+                   int32x4_t *dot, int32x4_t *least) {
+    const uint8_t *above = span + LQ_SPAN_CODES, *at = above + (FORMAT - LQ_K4) * LQ_SPAN;
+    for (int g = 0; g < 4; g++) {
+        int32x4_t sum[TILE];
+#pragma GCC unroll 4
+        for (int m = 0; m < W; m++) sum[m] = vdupq_n_s32(0);
+        for (int j = 0; j < 4; j++) {
+            const int vector = g * 4 + j;
+            const uint8x16_t pairs = vld1q_u8(span + vector * 32 + half * 16);
+            if (j % 2 == 0) fetch(span + vector * 32 + PREFETCH_BYTES);
+            uint8x16_t a = vandq_u8(pairs, vdupq_n_u8(15)), b = vshrq_n_u8(pairs, 4);
+            if (FORMAT == LQ_K5) {
+                const uint8x16_t more = vld1q_u8(above + g * 32 + half * 16);
+                a = vorrq_u8(a, vshlq_n_u8(vandq_u8(vshlq_u8(more, vdupq_n_s8((int8_t)(-2 * j))), vdupq_n_u8(1)), 4));
+                b = vorrq_u8(b, vshlq_n_u8(vandq_u8(vshlq_u8(more, vdupq_n_s8((int8_t)(-2 * j - 1))), vdupq_n_u8(1)), 4));
+            }
+            if (FORMAT == LQ_K6) {
+                const uint8x16_t more = vld1q_u8(above + vector / 2 * 32 + half * 16);
+                a = vorrq_u8(a, vshlq_n_u8(vandq_u8(vshlq_u8(more, vdupq_n_s8((int8_t)(-4 * (j % 2)))), vdupq_n_u8(3)), 4));
+                b = vorrq_u8(b, vshlq_n_u8(vandq_u8(vshlq_u8(more, vdupq_n_s8((int8_t)(-4 * (j % 2) - 2))), vdupq_n_u8(3)), 4));
+            }
+            int32_t scales[4];
+            for (int r = 0; r < 4; r++) {
+                const int place = half * 16 + g * 4 + r;
+                scales[r] = FORMAT == LQ_K6 ? (int8_t)at[vector / 8 * 32 + half * 16 + vector / 2 % 4 * 4 + r]
+                                            : (at[place] & 15) | (at[32 + place % 16] >> half * 2 & 3) << 4;
+            }
+            const int32x4_t scale = vld1q_s32(scales);
+#pragma GCC unroll 4
+            for (int m = 0; m < W; m++) {
+                if (FORMAT == LQ_K6 && j == 2) sum[m] = vdupq_n_s32(0);
+                sum[m] = vdotq_s32(sum[m], vreinterpretq_s8_u8(a), vreinterpretq_s8_s32(broadcast(x + 2 * vector * W + m)));
+                sum[m] = vdotq_s32(sum[m], vreinterpretq_s8_u8(b), vreinterpretq_s8_s32(broadcast(x + (2 * vector + 1) * W + m)));
+                if (FORMAT == LQ_K6 ? j % 2 == 1 : j == 3) dot[m] = vmlaq_s32(dot[m], sum[m], scale);
+            }
+            if (FORMAT == LQ_K6 && j % 2 == 1)
+#pragma GCC unroll 4
+                for (int m = 0; m < W; m++)
+                    least[m] = vmlaq_s32(least[m], scale, vdupq_n_s32(sums[(g * W + m) * 2 + j / 2]));
+        }
+        if (FORMAT == LQ_K6) continue;
+        int32_t minima[4];
+        for (int r = 0; r < 4; r++) {
+            const int place = half * 16 + g * 4 + r;
+            minima[r] = at[place] >> 4 | (at[32 + place % 16] >> (half * 2 + 4) & 3) << 4;
+        }
+        const int32x4_t minimum = vld1q_s32(minima);
+#pragma GCC unroll 4
+        for (int m = 0; m < W; m++)
+            least[m] = vmlaq_s32(least[m], minimum, vdupq_n_s32(sums[(g / 2 * W + m) * 2 + g % 2]));
+    }
+}
+
+INLINE void blocks_k(const int FORMAT, const int W, const lq_matrix *w, const uint8_t *block, const lq_acts *acts, int tile,
+                     vec acc[][2]) {
+    const int spans = w->group / LQ_SPAN, span_bytes = lq_span_bytes(FORMAT), blocks = w->cols / w->group;
+    const int32_t *x = (const int32_t *)acts->codes + (size_t)tile * w->cols / 4;
+    const int together = lq_sum_columns(FORMAT);
+    const int16_t *sums = acts->sums16 + (size_t)tile * (w->cols / together);
+    const float *xs = acts->scale + (size_t)tile * w->cols / LQ_SPAN;
+    for (int n = 0; n < blocks; n++) {
+        const uint8_t *super = block + spans * span_bytes;
+        for (int s = 0; s < spans; s++, block += span_bytes, x += LQ_SPAN / 4 * W, xs += W, sums += LQ_SPAN / together * W)
+            for (int half = 0; half < 2; half++) {
+                const vec d = load_half((const uint16_t *)super + half * 4);
+                const vec dmin = FORMAT == LQ_K6 ? d : load_half((const uint16_t *)super + 8 + half * 4);
+                int32x4_t dot[TILE], least[TILE];
+#pragma GCC unroll 4
+                for (int m = 0; m < W; m++) dot[m] = least[m] = vdupq_n_s32(0);
+                span_k(FORMAT, W, block, x, sums, half, dot, least);
+#pragma GCC unroll 4
+                for (int m = 0; m < W; m++) {
+                    if (FORMAT == LQ_K6) dot[m] = vsubq_s32(dot[m], vshlq_n_s32(least[m], 5));
+                    vec sum = mul2(vcvtq_f32_s32(dot[m]), d);
+                    if (FORMAT != LQ_K6) sum = fnma3(vcvtq_f32_s32(least[m]), dmin, sum);
+                    acc[m][half] = fma3(sum, set1(xs[m]), acc[m][half]);
+                }
+            }
+        block = super + (FORMAT == LQ_K6 ? 16 : 32);
+    }
+}
+
+INLINE void tile_k(const int W, const lq_matrix *w, const uint8_t *block, const lq_acts *acts, int tile, vec acc[][2]) {
+    if (w->format == LQ_K4)
+        blocks_k(LQ_K4, W, w, block, acts, tile, acc);
+    else if (w->format == LQ_K5)
+        blocks_k(LQ_K5, W, w, block, acts, tile, acc);
+    else
+        blocks_k(LQ_K6, W, w, block, acts, tile, acc);
+}
+
 INLINE void multiply_tile(const int W, const lq_matrix *w, const lq_acts *acts, int tile, int panel, float *out) {
     vec acc[TILE][2];
 #pragma GCC unroll 4
     for (int m = 0; m < W; m++) acc[m][0] = acc[m][1] = set1(0);
     const uint8_t *block = w->data + (size_t)panel * lq_panel_bytes(w);
-    if (w->format == LQ_BF16)
+    if (lq_is_k(w->format))
+        tile_k(W, w, block, acts, tile, acc);
+    else if (w->format == LQ_BF16)
         tile_bf16(W, block, acts->values + (size_t)tile * w->cols, w->cols, acc);
     else
         tile_quantised(W, w, block, acts, tile, acc);
@@ -153,7 +248,7 @@ INLINE void multiply_tile(const int W, const lq_matrix *w, const lq_acts *acts, 
     for (int m = 0; m < W; m++)
         for (int half = 0; half < 2; half++) {
             const vec bias = w->bias ? load(w->bias + panel * 8 + half * 4) : set1(0);
-            store(out + (size_t)(tile + m) * w->rows + panel * 8 + half * 4, add2(acc[m][half], bias));
+            store(out + (size_t)(tile + m) * w->stride + panel * 8 + half * 4, add2(acc[m][half], bias));
         }
 }
 

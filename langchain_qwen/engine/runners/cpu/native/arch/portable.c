@@ -7,6 +7,7 @@
 #include "../half.h"
 #include "../kernels.h"
 #include "acts.h"
+#include "k_products.h"
 
 // Where column k is among a token's codes of 16 bits.
 static int place16(int k) { return k / 4 * 4 + k % 2 * 2 + k % 4 / 2; }
@@ -52,8 +53,13 @@ static void multiply_bf16(const lq_matrix *w, const lq_acts *acts, int m, int pa
 
 static void multiply(const lq_matrix *w, const lq_acts *acts, int tokens, int first, int last, float *out) {
     for (int panel = first; panel < last; panel++)
-        for (int m = 0; m < tokens; m++)
-            (w->format == LQ_BF16 ? multiply_bf16 : multiply_quantised)(w, acts, m, panel, out + (size_t)m * w->rows + panel * 8);
+        for (int m = 0; m < tokens; m++) {
+            float *to = out + (size_t)m * w->stride + panel * 8;
+            if (lq_is_k(w->format))
+                multiply_k(w, acts, m, tokens, panel, to);
+            else
+                (w->format == LQ_BF16 ? multiply_bf16 : multiply_quantised)(w, acts, m, panel, to);
+        }
 }
 
 static float sum16(float *s) {

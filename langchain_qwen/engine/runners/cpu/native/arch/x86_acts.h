@@ -11,11 +11,48 @@ static inline float max8(__m256 v) {
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 
+// For the K formats.
+static void store_acts_k(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
+    const int width = lq_tile_width(m, tokens, TILE), lane = m % TILE, tile = m - lane;
+    int32_t *codes = (int32_t *)acts->codes + (size_t)tile * w->cols / 4 + lane;
+    const int wide = lq_sum_columns(w->format) == 32;
+    int16_t *sums = acts->sums16 + (size_t)tile * (w->cols / lq_sum_columns(w->format)) + 2 * lane;
+    float *scales = acts->scale + (size_t)tile * w->cols / LQ_SPAN + lane;
+    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    const __m256i ones16 = _mm256_set1_epi16(1);
+    for (int span = begin; span < end; span += LQ_SPAN) {
+        __m256 largest8 = _mm256_setzero_ps();
+        for (int k = span; k < span + LQ_SPAN; k += 8)
+            largest8 = _mm256_max_ps(largest8, _mm256_and_ps(_mm256_loadu_ps(x + k), no_sign));
+        const float largest = max8(largest8);
+        const __m256 inverse = _mm256_set1_ps(largest > 0 ? 127 / largest : 0);
+        scales[span / LQ_SPAN * width] = largest / 127;
+        for (int k = span; k < span + LQ_SPAN; k += 32) {
+            __m256i c[4];
+            for (int i = 0; i < 4; i++) c[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + k + 8 * i), inverse));
+            // Packing works within the halves of a register: the fours come as 0 2 4 6 1 3 5 7.
+            const __m256i first = _mm256_packs_epi32(c[0], c[1]), second = _mm256_packs_epi32(c[2], c[3]);
+            int32_t fours[8], pairs[8], *to = codes + k / 4 * width;
+            _mm256_storeu_si256((__m256i *)fours, _mm256_packs_epi16(first, second));
+            for (int i = 0; i < 8; i++) to[i * width] = fours[i % 2 * 4 + i / 2];
+            _mm256_storeu_si256((__m256i *)pairs, _mm256_hadd_epi32(_mm256_madd_epi16(first, ones16), _mm256_madd_epi16(second, ones16)));
+            const int sum = pairs[0] + pairs[1] + pairs[4] + pairs[5], next = pairs[2] + pairs[3] + pairs[6] + pairs[7];
+            int16_t *at = sums + (wide ? k / 64 * 2 * width + k / 32 % 2 : k / 32 * 2 * width);
+            at[0] = (int16_t)(wide ? sum + next : sum);
+            if (!wide) at[1] = (int16_t)next;
+        }
+    }
+}
+
 static void store_acts(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
     const int width = lq_tile_width(m, tokens, TILE), lane = m % TILE, tile = m - lane;
     if (w->format == LQ_BF16) {
         float *values = acts->values + (size_t)tile * w->cols;
         for (int k = begin; k < end; k++) values[(size_t)k * width + lane] = x[k];
+        return;
+    }
+    if (lq_is_k(w->format)) {
+        store_acts_k(w, acts, x, m, tokens, begin, end);
         return;
     }
     const int group = w->group, groups = w->cols / group;

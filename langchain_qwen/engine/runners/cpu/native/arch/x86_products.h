@@ -1,6 +1,7 @@
 // The matrix products of x86, around the sums over a group that each instruction set has its own way of computing:
 // tile_int4 and tile_int8 stand before this file is included, and use what x86_sums.h offers.
 #pragma once
+#include "x86_k.h"
 #include "x86_sums.h"
 
 // Even and odd columns are summed apart: four sums alone could not hide the latency of the multiply-adds.
@@ -32,6 +33,17 @@ INLINE void multiply_tile(const int W, const lq_matrix *w, const lq_acts *acts, 
     const uint8_t *block = w->data + (size_t)panel * lq_panel_bytes(w);
     if (w->format == LQ_BF16) {
         tile_bf16(W, block, acts->values + (size_t)tile * w->cols, w->cols, acc);
+    } else if (lq_is_k(w->format)) {
+        const int blocks = w->cols / w->group, spans = w->group / LQ_SPAN;
+        const int32_t *x = (const int32_t *)acts->codes + (size_t)tile * w->cols / 4;
+        const int32_t *sums = (const int32_t *)acts->sums16 + (size_t)tile * (w->cols / lq_sum_columns(w->format) / 2);
+        const float *xs = acts->scale + (size_t)tile * w->cols / LQ_SPAN;
+        if (w->format == LQ_K4)
+            tile_k(LQ_K4, W, block, x, xs, sums, blocks, spans, acc);
+        else if (w->format == LQ_K5)
+            tile_k(LQ_K5, W, block, x, xs, sums, blocks, spans, acc);
+        else
+            tile_k(LQ_K6, W, block, x, xs, sums, blocks, spans, acc);
     } else {
         const int groups = w->cols / w->group;
         const int32_t *x = (const int32_t *)acts->codes + (size_t)tile * w->cols / 4 * (w->format == LQ_INT8 ? 2 : 1);
@@ -48,7 +60,7 @@ INLINE void multiply_tile(const int W, const lq_matrix *w, const lq_acts *acts, 
     const __m256 bias = w->bias ? _mm256_loadu_ps(w->bias + panel * 8) : _mm256_setzero_ps();
 #pragma GCC unroll 8
     for (int m = 0; m < W; m++)
-        _mm256_storeu_ps(out + (size_t)(tile + m) * w->rows + panel * 8, _mm256_add_ps(acc[m], bias));
+        _mm256_storeu_ps(out + (size_t)(tile + m) * w->stride + panel * 8, _mm256_add_ps(acc[m], bias));
 }
 
 static void multiply_panel(const lq_matrix *w, const lq_acts *acts, int tile, int width, int panel, float *out) {
