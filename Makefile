@@ -11,7 +11,7 @@ VLLM ?= .venv-vllm
 .PHONY: wheels test-wheel test-wheels test-pythons test-oldest clean
 
 help:
-	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,7 +38,7 @@ $(VLLM)/.ready: tests/vllm/environment.py
 	touch $@
 
 test-vllm: setup $(VLLM)/.ready ## tests against a real vLLM server on the CPU (its own environment, 4 GB; Python 3.11 or later)
-	LANGCHAIN_QWEN_VLLM=$(VLLM) $(BIN)/python -m pytest tests/vllm
+	LANGCHAIN_QWEN_VLLM=$(VLLM) $(BIN)/python -m pytest tests/vllm --benchmark-disable
 
 test-native: ## the C engine under sanitizers, on random models and schedules; AMX by emulation, ARM under qemu where it is
 	sh tests/native/build.sh fuzz
@@ -65,14 +65,35 @@ $(TOOLS)/.ready: constraints.txt
 	touch $@
 
 wheels: $(TOOLS)/.ready ## build the wheels for Linux, macOS and Windows into dist/, and check them
-	$(TOOLS)/bin/python wheels.py dist
+	$(TOOLS)/bin/python build_wheels.py dist
 
 test-wheel: $(TOOLS)/.ready setup ## this machine's wheel where there is no compiler, no source, no torch and no transformers
-	$(TOOLS)/bin/python wheels.py dist here
+	$(TOOLS)/bin/python build_wheels.py dist here
 	$(BIN)/python -m pytest tests/wheel_tests/test_installed.py
 
 test-wheels: wheels setup ## all wheels: this machine's as above, others by the emulators that are installed
 	$(BIN)/python -m pytest tests/wheel_tests -rs
+
+# An environment with one Python and one set of versions: build/pythons/3.12_constraints. uv finds interpreters, or gets them.
+UV := $(TOOLS)/bin/uv
+PYTHONS ?= 3.10 3.11 3.12 3.13 3.14
+PYTEST := -m pytest tests/unit_tests -q -p no:cacheprovider --disable-socket --allow-unix-socket
+
+build/pythons/%/.ready: $(TOOLS)/.ready pyproject.toml constraints.txt constraints-oldest.txt
+	$(UV) venv --quiet --clear --python $(word 1,$(subst _, ,$*)) build/pythons/$*
+	$(UV) pip install --quiet --python build/pythons/$*/bin/python --constraint $(word 2,$(subst _, ,$*)).txt --editable ".[dev]"
+	touch $@
+
+test-pythons: $(TOOLS)/.ready ## the unit tests on each of PYTHONS (3.10 to 3.14) that can be had, with the newest versions
+	@failed=; for version in $(PYTHONS); do \
+		$(UV) python find -q $$version > /dev/null 2>&1 || $(UV) python install -q $$version 2> /dev/null || { \
+			echo "Python $$version: cannot be had here"; failed="$$failed$(REQUIRED:%= $$version)"; continue; }; \
+		$(MAKE) --no-print-directory build/pythons/$${version}_constraints/.ready && \
+			build/pythons/$${version}_constraints/bin/python $(PYTEST) && echo "Python $$version: passed" || failed="$$failed $$version"; \
+	done; test -z "$$failed" || { echo "failed on$$failed"; exit 1; }
+
+test-oldest: build/pythons/3.10_constraints-oldest/.ready ## the unit tests on Python 3.10 with the oldest versions that the package takes
+	build/pythons/3.10_constraints-oldest/bin/python $(PYTEST)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
@@ -96,7 +117,7 @@ pictures: setup ## the pictures of the README, anew; needs tmux
 	$(BIN)/python docs/pictures/terminal.py
 
 notebooks: setup ## run the notebooks with coder-1.5b and keep their output in them
-	for notebook in cookbook/*.ipynb; do $(BIN)/python cookbook/run.py $$notebook || exit 1; done
+	for notebook in cookbook/0[0-6]*.ipynb; do $(BIN)/python cookbook/run.py $$notebook || exit 1; done
 
 format: setup ## let ruff format and fix
 	$(BIN)/ruff format .

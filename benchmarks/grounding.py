@@ -5,7 +5,9 @@ ones not, and what becomes of false facts? temporal_qa: what is asserted about t
 evidence (guarded by `CutoffGuard`, as of the row's day) and with it? prompt_injection: is the planted sentence
 followed, and the question still answered? Both sides see the same passages, at most `PASSAGE_CHARACTERS` of them.
 
-`--calibrate` measures the answerability threshold on `benchmarks/calibration` instead.
+Both sides are asked the same prompt where passages have no dates, so that a row's answer is the same and what differs
+is what the package withholds. `--plot FILE` draws the risk of what is answered against how much is answered, beside
+the model's own mean log probability of a token.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
 from benchmarks.common import Row, argument_parser, print_environment, print_result, read_rows, run_all, share
+from benchmarks.grounding_curve import areas, draw
 from benchmarks.grounding_judging import (
     abstains,
     asserts_wrongly,
@@ -44,17 +47,14 @@ PLAIN = ChatPromptTemplate.from_template(
     "question. If you don't know the answer, just say that you don't know. Use three sentences maximum and keep the "
     "answer concise.\nQuestion: {question} \nContext: {context} \nAnswer:"
 )
-CALIBRATION = Path(__file__).parent / "calibration"
 
 
 class Sides:
     """The two ways to answer, on one model."""
 
-    def __init__(self, model: ChatQwen, answerable_above: float | None):
+    def __init__(self, model: ChatQwen, options: dict[str, Any]):
         self.model = model
-        self._options: dict[str, Any] = {"max_answer_tokens": MAX_TOKENS}
-        if answerable_above is not None:
-            self._options["answerable_above"] = answerable_above
+        self._options: dict[str, Any] = {"max_answer_tokens": MAX_TOKENS, **options}
 
     def answerer(self, passages: Sequence[Document], **options: Any) -> GroundedAnswerer:
         """Over passages that are retrieved for every question."""
@@ -66,9 +66,15 @@ class Sides:
 
     def plain(self, question: str, passages: Sequence[Document]) -> str:
         """The answer to the plain prompt."""
+        return self.plain_and_sure(question, passages)[0]
+
+    def plain_and_sure(self, question: str, passages: Sequence[Document]) -> tuple[str, float]:
+        """The answer to the plain prompt, and the mean log probability of its tokens."""
         context = "\n\n".join(passage.page_content for passage in passages)
         prompt = PLAIN.invoke({"question": question, "context": context})
-        return self.model.invoke(prompt, max_tokens=MAX_TOKENS).text
+        said = self.model.invoke(prompt, max_tokens=MAX_TOKENS, logprobs=True)
+        tokens = [token["logprob"] for token in said.response_metadata["logprobs"]["content"]]
+        return said.text, sum(tokens) / max(1, len(tokens))
 
 
 def documents(texts: Iterable[str], **metadata: Any) -> list[Document]:
@@ -95,8 +101,9 @@ def xquad_row(row: Row, sides: Sides) -> Row:
     """One paragraph that holds the answer."""
     passages = documents([row["context"]])
     grounded = sides.grounded(row["question"], passages)
-    plain = sides.plain(row["question"], passages)
+    plain, sure = sides.plain_and_sure(row["question"], passages)
     return {
+        "plain_sure": sure,
         **_described(row["id"], row["lang"], row["question"], plain, grounded, row["answers"]),
         "verbatim": verbatim(grounded, passages),
         "right": grounded.abstained is None and contains_answer(grounded.plain_text, [row["answers"]]),
@@ -108,9 +115,12 @@ def rag_row(row: Row, sides: Sides) -> Row:
     """Several snippets, some or all of them beside the point."""
     passages = rag_passages(row)
     grounded = sides.grounded(row["query"], passages)
-    plain = sides.plain(row["query"], passages)
+    plain, sure = sides.plain_and_sure(row["query"], passages)
     fake = [[row["fake_answer"]]] if isinstance(row["fake_answer"], str) else [row["fake_answer"] or []]
     return {
+        "plain_sure": sure,
+        "conflicts": [(one.document_id, one.quote) for one in grounded.conflicts],
+        "missing": grounded.missing,
         **_described(row["id"], row["type"], row["query"], plain, grounded, row["answers"]),
         "verbatim": verbatim(grounded, passages),
         "right": grounded.abstained is None and contains_answer(grounded.plain_text, row["answers"]),
@@ -202,7 +212,8 @@ def speed_row(row: Row, sides: Sides) -> Row:
     for name, options in {"live": {"on_unsupported": "flag"}, "checked": {"on_unsupported": "drop"}}.items():
         # Another day is another prompt from its beginning on.
         day = date(2020, 1, 1 + len(result) + int(row["number"]))
-        answerer = sides.answerer(passages, as_of=day, answerable_above=-100.0, **options)
+        dated = [passage.model_copy(update={"metadata": {"date": day.isoformat()}}) for passage in passages]
+        answerer = sides.answerer(dated, as_of=day, abstain_above=1.0, **options)
         events = list(answerer.stream(row["question"]))
         answer = events[-1]
         assert isinstance(answer, GroundedAnswer)
@@ -215,45 +226,6 @@ def speed_row(row: Row, sides: Sides) -> Row:
     return result
 
 
-def calibrate(sides: Sides, at_once: int) -> dict[str, Any]:
-    """Scores of answerable and unanswerable rows, and what thresholds on them would keep."""
-    items = []
-    for number, row in enumerate(read_rows(CALIBRATION / "answerability.jsonl")):
-        mixed = row["positive"] + row["negative"][:2]
-        random.Random(number).shuffle(mixed)
-        items += [(row, mixed, True), (row, row["negative"], False)]
-    for row in read_rows(CALIBRATION / "passages.jsonl"):
-        items += [(one, [row["passage"]], True) for one in row["answerable"]]
-        items += [({"question": one, "answer": None}, [row["passage"]], False) for one in row["unanswerable"]]
-    answers = run_all(
-        "calibration",
-        lambda item: sides.grounded(item[0]["question"], documents(item[1]), answerable_above=-100.0),
-        items,
-        at_once=at_once,
-    )
-    scored = [
-        (answer.answerability, answerable, row, answer)
-        for (row, _, answerable), answer in zip(items, answers, strict=True)
-    ]
-    for score, answerable, row, answer in scored:
-        print(
-            answerable, None if score is None else round(score, 2), row["question"], "|", _shown(answer), row["answer"]
-        )
-    table = {}
-    for threshold in (0.0, 0.5, 0.75, 1.0, 1.15, 1.3, 1.45, 1.6, 1.8, 2.0, 2.5, 3.0):
-        passed = [score is not None and score >= threshold and a.abstained is None for score, _, _, a in scored]
-        right = [
-            p and contains_answer(a.plain_text, [[r["answer"]]]) for p, (_, _, r, a) in zip(passed, scored, strict=True)
-        ]
-        table[str(threshold)] = {
-            "right": share(r for r, (_, answerable, _, _) in zip(right, scored, strict=True) if answerable),
-            "abstained": share(
-                not p for p, (_, answerable, _, _) in zip(passed, scored, strict=True) if not answerable
-            ),
-        }
-    return table
-
-
 def main() -> None:
     """Measure and print."""
     parser = argument_parser(__doc__ or "")
@@ -261,18 +233,20 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="this many rows of each set, spread over it")
     parser.add_argument("--rows", type=Path, help="write every row with its answers to this file")
     parser.add_argument("--at-once", type=int, default=4, help="questions at the same time")
-    parser.add_argument("--answerable-above", type=float, help="another threshold than the default")
-    parser.add_argument("--calibrate", action="store_true", help="measure the threshold on benchmarks/calibration")
+    parser.add_argument("--abstain-above", type=float, help="another limit of risk than the default")
+    parser.add_argument("--calibration", type=Path, help="another calibration than the package's")
+    parser.add_argument("--plot", type=Path, help="draw risk against coverage into this file (PNG or SVG)")
     args = parser.parse_args()
     print_environment()
     model = ChatQwen(model=args.model, precision=args.precision, temperature=0)
     model.load()
-    sides = Sides(model, args.answerable_above)
-    if args.calibrate:
-        print_result({"benchmark": "grounding", "model": args.model, "thresholds": calibrate(sides, args.at_once)})
-        return
+    given = {"abstain_above": args.abstain_above, "calibration": args.calibration}
+    sides = Sides(model, {name: value for name, value in given.items() if value is not None})
     rows = measure(args, sides)
-    print_result({"benchmark": "grounding", "model": args.model, **summary(rows)})
+    judged = [row for name in ("xquad", "rag") for row in rows.get(name, []) if row["kind"] != "counterfactual"]
+    if args.plot:
+        draw(judged, args.plot)
+    print_result({"benchmark": "grounding", "model": args.model, **summary(rows), **areas(judged)})
 
 
 class RowFile:
@@ -310,6 +284,8 @@ def measure(args: argparse.Namespace, sides: Sides) -> dict[str, list[Row]]:
     for name in args.sets:
         if name == "speed":
             spread = _spread(read_rows(args.data / "xquad.jsonl"), min(args.limit or 6, 6))
+            # The examples that checks stand behind are read once in a process, by the first question.
+            sides.grounded("What is here?", documents(["A table is here."]), on_unsupported="flag", abstain_above=1.0)
             numbered = [{**row, "number": 3 * number} for number, row in enumerate(spread)]
             measured[name] = run_all(name, keep.rows_of(name, speed_row, sides), numbered, at_once=1)
         else:
@@ -345,6 +321,7 @@ def summary(rows: dict[str, list[Row]]) -> dict[str, Any]:
         **both("integration_right", by_type.get("integration", []), "right"),
         **both("counterfactual_true", by_type.get("counterfactual", []), "right"),
         **both("counterfactual_as_quoted", by_type.get("counterfactual", []), "fake"),
+        "counterfactual_conflict_said": share(bool(row["conflicts"]) for row in by_type.get("counterfactual", [])),
         **both("abstain_unanswerable", unanswerable, "abstained"),
         **both("temporal_confident_wrong", late, "confident_wrong"),
         **both("temporal_confident_wrong_before", early, "confident_wrong"),
@@ -379,7 +356,7 @@ def _described(
         "plain": plain,
         "grounded": _shown(grounded),
         "quotes": [citation.quote for citation in grounded.citations],
-        "answerability": grounded.answerability,
+        "risk": grounded.risk,
         "unsupported": [(one.text, one.missing) for one in grounded.unsupported],
     }
 

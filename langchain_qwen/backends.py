@@ -165,7 +165,11 @@ def check_place(base_url: str | None, given: Mapping[str, Any]) -> None:
     if here:
         raise InvalidParameterError(f"{', '.join(here)}: the server decides about that; leave it out beside base_url")
     parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port can be that
+        named = False
+    if not named:
         raise InvalidParameterError('base_url is that of an API, as in "http://host:8000/v1"')
     if parts.username is not None or parts.password is not None:
         raise InvalidParameterError("base_url holds a user or a password, which traces would show; use api_key")

@@ -252,6 +252,8 @@ class ChatQwen(GenerationParameters, Together):
     def as_local(self, arguments: Mapping[str, Any] | None = None) -> ChatQwen:
         """This model as it is when called with these arguments; see `langchain_qwen.capabilities`."""
         changes = {name: arguments[name] for name in ("model", "max_tokens") if arguments and arguments.get(name)}
+        if "model" in changes and self.base_url is not None:
+            changes["tokenizer"] = self._files
         return self.model_copy(update=changes) if changes else self
 
     # -- counting -----------------------------------------------------------------------------------------------

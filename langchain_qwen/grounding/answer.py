@@ -8,6 +8,7 @@ from langchain_qwen.grounding import display
 from langchain_qwen.grounding.types import (
     AbstainReason,
     Citation,
+    Conflict,
     Figures,
     Frozen,
     LeftOut,
@@ -37,8 +38,18 @@ class GroundedAnswer(Frozen):
     evidence_date: date | None = None
     """The latest date of the documents cited."""
 
-    answerability: float | None = None
-    """What `answerable_above` is compared with; None where the model was not asked."""
+    risk: float | None = None
+    """The chance that the answer is wrong or not stated, which `abstain_above` is compared with; None where no answer
+    was asked for."""
+
+    conflicts: tuple[Conflict, ...] = ()
+    """What passages say that the answer contradicts, the newest first where dates are known."""
+
+    missing: tuple[str, ...] = ()
+    """Of a question for several facts: the parts that the documents do not answer."""
+
+    hint: str | None = None
+    """Where it abstained: what would help, if something stood in the way."""
 
     unsupported: tuple[Unsupported, ...] = ()
     suspicious: tuple[Suspicious, ...] = ()

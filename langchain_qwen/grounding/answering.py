@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any, Literal
 
 from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_qwen import stepping
-from langchain_qwen.capabilities import is_chat_model, local_model, unwrap
+from langchain_qwen.capabilities import is_chat_model, local_model
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
+from langchain_qwen.grounding import prompts
 from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF
+from langchain_qwen.grounding.indexing import Source, estimated_tokens
 from langchain_qwen.grounding.planning import plan
-from langchain_qwen.grounding.retrieving import BM25Retriever, split_documents
+from langchain_qwen.grounding.risk import calibration_of, read_calibration
 from langchain_qwen.grounding.steps import Ask, Generate, Judge, NextText, Plan, Retrieve, Settings
 from langchain_qwen.grounding.types import AnswerText, Citation
 from langchain_qwen.inputs import messages_of
@@ -27,7 +32,12 @@ Question = LanguageModelInput
 Event = AnswerText | Citation | GroundedAnswer
 JudgeFunction = Callable[[str, str, str], bool]
 
-_CHUNK_TOKENS = 200
+_LOST = (
+    "no log probabilities, or a window too small for checks: risk is read from words alone, and conflicts are not "
+    "confirmed by the model",
+    "no grammar: questions for several facts are not split",
+    "no exact counts: the tokens of prompts are estimated",
+)
 
 
 class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
@@ -42,37 +52,49 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
     answerer.invoke("When was the bridge opened?")
     ```
 
-    What happens for a question: passages are retrieved and cleaned; the model is asked of each one whether it states
-    the answer (one token); those that do are packed and the question is answered from
-    them; each sentence of the answer is given quotes under a grammar that allows only text of the passages; and each
-    sentence is compared with the passages it quotes, without the model.
+    What happens for a question: passages are retrieved and cleaned, and the question is answered from all that fit with
+    LangChain's plain prompt. What follows can annotate or withhold that answer, never replace it: in one go, behind
+    the passages that have been read, the model is asked whether they state it; with what the words of question, answer
+    and passages tell, this gives the risk that the answer is wrong; each sentence is given quotes, and compared with
+    the passages that these are from; passages that say otherwise are found.
 
-    `stream` yields `AnswerText` pieces, a `Citation` as soon as its quote is complete, and the `GroundedAnswer` last.
-    The pieces put together are its text. With `on_unsupported="flag"` text is passed on while it is generated; else a
-    sentence is held back until it has been checked, so that nothing is ever taken back.
+    `stream` yields `AnswerText` pieces, a `Citation` as soon as it is found, and the `GroundedAnswer` last. The pieces
+    put together are its text. With `on_unsupported="flag"` text is passed on while it is generated, and whether to
+    abstain is decided before it, from less; else the answer is held back until it has been checked, so that nothing is
+    ever taken back.
+
+    Any chat model will do. What one lacks that is not on this machine is in `lost`.
 
     Args:
         retriever: Any LangChain retriever (or another runnable from text to documents), documents, or plain texts. Of
-            the latter two a BM25 index is made.
-        model: A `ChatQwen`, also guarded, with arguments bound, retries or fallbacks.
-        answerable_above: Ask the model no further where its log odds that the best of n passages states the answer,
-            less ln(n) / 2, are lower. The default was calibrated on `benchmarks/calibration`, see
-            `benchmarks/RESULTS.md`; less answers more, more abstains more. None asks the answer of all passages.
+            the latter two an index is made: BM25, and vectors too where there are `embeddings`.
+        model: A `ChatQwen`, also guarded, with arguments bound, retries or fallbacks, or another chat model.
+        embeddings: For documents or texts: a LangChain embedding model. BM25 alone finds nothing across languages.
+        abstain_above: The chance of being wrong above which there is no answer, such as 0.2. The default is the one at
+            which nearly all right answers (0.95) were kept when the calibration was made. None answers always.
+        calibration: How risk is read off: a file that `python -m langchain_qwen.grounding calibrate` wrote for your
+            model or documents; None for what comes with the package.
         max_passages: How many retrieved passages are looked at.
-        max_prompt_tokens: The most tokens of a prompt with its passages, exact.
-        max_answer_tokens: The longest answer without its quotes.
+        max_prompt_tokens: The most tokens of a prompt with its passages, exact for models on this machine.
+        max_answer_tokens: The longest answer.
         on_unsupported: What becomes of a sentence that its quotes do not support: "drop" it, "flag" it, or "abstain".
         min_coverage: The share of a sentence's words that the passages it cites (or the question) must hold.
         judge: A further check, such as an entailment model: called with question, sentence and evidence, it says
             whether the evidence supports the sentence.
+        translate_queries: For documents or texts: have the model translate questions in another language than
+            theirs. The answer is then in the documents' language.
         as_of: The day of the question; None for today.
         knowledge_cutoff: Until when the model knows things, see `langchain_qwen.grounding.cutoff`.
         date_key: Where a document's metadata has its date.
         withhold_instructions: Keep sentences that give the model orders out of the prompt; else they are reported only.
         abstain_text: The text of an answer that there is none.
+        missing_text: Says that a part of a question was not found; `{question}` stands for it.
+
+    Attributes:
+        lost: What this model cannot do, in words; empty for models on this machine with a window of usual size.
 
     Raises:
-        InvalidParameterError: For settings out of range.
+        InvalidParameterError: For settings out of range, or arguments that are not what they should be.
     """
 
     def __init__(
@@ -80,36 +102,49 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         retriever: Runnable[str, list[Document]] | Sequence[Document | str],
         model: Runnable[Any, Any],
         *,
-        answerable_above: float | None = 1.3,
+        embeddings: Embeddings | None = None,
+        abstain_above: float | Literal["calibrated"] | None = "calibrated",
+        calibration: str | Path | None = None,
         max_passages: int = 6,
         max_prompt_tokens: int = 2048,
         max_answer_tokens: int = 256,
         on_unsupported: Literal["drop", "flag", "abstain"] = "drop",
         min_coverage: float = 0.5,
         judge: JudgeFunction | None = None,
+        translate_queries: bool = False,
         as_of: date | None = None,
         knowledge_cutoff: date = KNOWLEDGE_CUTOFF,
         date_key: str = "date",
         withhold_instructions: bool = True,
         abstain_text: str = "The documents do not answer this.",
+        missing_text: str = "The documents do not answer: {question}",
     ):
+        _check_kinds(retriever, model)
         if on_unsupported not in ("drop", "flag", "abstain"):
             raise InvalidParameterError(f'on_unsupported={on_unsupported!r}: give "drop", "flag" or "abstain"')
         if not 0 <= min_coverage <= 1:
             raise InvalidParameterError(f"min_coverage={min_coverage}: give a share from 0 to 1")
+        risk = abstain_above if abstain_above not in ("calibrated", None) else 0
+        if not isinstance(risk, float | int) or not 0 <= risk <= 1:
+            raise InvalidParameterError(
+                f'abstain_above={abstain_above!r}: give a chance from 0 to 1, "calibrated" or None'
+            )
         counts = {"passages": max_passages, "prompt_tokens": max_prompt_tokens, "answer_tokens": max_answer_tokens}
         for name, value in counts.items():
             if value < 1:
                 raise InvalidParameterError(f"max_{name}={value}: give at least 1")
-        _check_kinds(retriever, model)
         self.model = model
         # Counting and the window are the model's own, whatever is wrapped around it.
-        counter: Any = local_model(model) or unwrap(model)[0].model
-        self.retriever = _retriever(retriever, counter.get_num_tokens, max_passages)
+        local: Any = local_model(model)
+        tells_odds = local is not None and _has_room(local)
+        self.lost: tuple[str, ...] = () if tells_odds else _LOST[: 3 if local is None else 2]
+        source = Source(retriever, max_passages, embeddings, local.get_num_tokens if local else estimated_tokens)
+        self.retriever = source.retriever
         self._judge = judge
         self._as_of = as_of
         self._settings = Settings(
-            answerable_above=answerable_above,
+            calibration=read_calibration(calibration) if calibration else calibration_of(local),
+            abstain_above=abstain_above,
             max_passages=max_passages,
             max_prompt_tokens=max_prompt_tokens,
             max_answer_tokens=max_answer_tokens,
@@ -120,8 +155,12 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             date_key=date_key,
             withhold=withhold_instructions,
             abstain_text=abstain_text,
-            count=counter.get_num_tokens_from_messages,
-            window=(counter.profile or {}).get("max_input_tokens"),
+            missing_text=missing_text,
+            tells_odds=tells_odds,
+            translate=translate_queries,
+            across=source.across,
+            count=local.get_num_tokens_from_messages if local else count_tokens_approximately,
+            window=local.context_window if local else None,
         )
 
     def invoke(self, input: Question, config: RunnableConfig | None = None, **kwargs: Any) -> GroundedAnswer:  # noqa: A002
@@ -228,6 +267,13 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
                 await close()
 
 
+def _has_room(local: Any) -> bool:
+    """Whether the window takes the examples that checks stand behind, and as much again."""
+    examples: int = local.get_num_tokens_from_messages(prompts.stated("", ""))
+    window: int = local.context_window
+    return 2 * examples <= window
+
+
 def _last(events: list[Event]) -> GroundedAnswer:
     answer = events[-1]
     assert isinstance(answer, GroundedAnswer)
@@ -262,14 +308,3 @@ def _check_kinds(retriever: Any, model: Any) -> None:
         raise InvalidParameterError(
             f"a {type(retriever).__name__} is no retriever; give GroundedAnswerer what its as_retriever() returns"
         )
-
-
-def _retriever(
-    source: Runnable[str, list[Document]] | Sequence[Document | str], count: Callable[[str], int], k: int
-) -> Runnable[str, list[Document]]:
-    if isinstance(source, Runnable):
-        return source
-    if isinstance(source, str):
-        raise InvalidParameterError("give a retriever or a list of documents or texts, not one text")
-    chunks = split_documents(source, chunk_tokens=_CHUNK_TOKENS, count=count)
-    return BM25Retriever(documents=chunks, k=k)

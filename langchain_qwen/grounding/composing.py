@@ -94,6 +94,10 @@ class Composer:
             events += cited
         return events
 
+    def add(self, text: str) -> AnswerText:
+        """Text of ours behind the answer; no statement of the model."""
+        return self._put(text)
+
     def _put(self, text: str) -> AnswerText:
         self.text += text
         return AnswerText(text=text)

@@ -8,7 +8,7 @@ from datetime import date
 from html import escape
 from typing import Protocol
 
-from langchain_qwen.grounding.types import AbstainReason, Citation, Nearest, Unsupported
+from langchain_qwen.grounding.types import AbstainReason, Citation, Conflict, Nearest, Unsupported
 
 
 class Shown(Protocol):
@@ -24,6 +24,10 @@ class Shown(Protocol):
     def nearest(self) -> Nearest | None: ...  # noqa: D102
     @property
     def unsupported(self) -> Sequence[Unsupported]: ...  # noqa: D102
+    @property
+    def conflicts(self) -> Sequence[Conflict]: ...  # noqa: D102
+    @property
+    def hint(self) -> str | None: ...  # noqa: D102
     @property
     def as_of(self) -> date: ...  # noqa: D102
     @property
@@ -53,7 +57,9 @@ def markdown(answer: Shown) -> str:
                 f"Nearest passage ({_escaped(answer.nearest.document_id)}):\n\n> {_escaped(answer.nearest.text)}"
             )
     lines += [f"**[{one.number}]** {_escaped(_source(one))}:\n\n> {_escaped(one.quote)}" for one in answer.citations]
+    lines += [f"*But* {_escaped(_other(one))}:\n\n> {_escaped(one.quote)}" for one in answer.conflicts]
     lines += [f"*Not supported: {_escaped(one.text)}*" for one in answer.unsupported]
+    lines += [f"*{_escaped(answer.hint)}*"] if answer.hint else []
     lines.append(f"*{_as_of(answer)}*")
     return "\n\n".join(lines)
 
@@ -74,6 +80,8 @@ def html(answer: Shown) -> str:
         _details(f"[{citation.number}] {_source(citation)}", " ".join(citation.quote.split()))
         for citation in answer.citations
     ]
+    blocks += [_details(f"But {_other(one)}", one.quote) for one in answer.conflicts]
+    blocks += [f"<p><em>{escape(answer.hint)}</em></p>"] if answer.hint else []
     blocks += [f"<p><em>Not supported: {escape(one.text)}</em></p>" for one in answer.unsupported]
     blocks.append(f"<p><small>{escape(_as_of(answer))}</small></p>")
     return "\n".join(blocks)
@@ -99,16 +107,24 @@ def _details(summary: str, text: str) -> str:
 def _source(citation: Citation) -> str:
     title = str(citation.metadata.get("title") or citation.metadata.get("source") or citation.document_id)
     day = f", {citation.document_date.isoformat()}" if citation.document_date else ""
-    return f"{title}{_page(citation)}{day}, characters {citation.source_start} to {citation.source_end}"
+    return f"{title}{day}, {_place(citation)}"
 
 
-def _page(citation: Citation) -> str:
-    """Where loaders of PDFs say so: as printed, or counted from 0 (`page`), as LangChain's loaders have it."""
-    metadata = citation.metadata
-    label = metadata.get("page_label") or metadata.get("page_number")
-    if label is None and isinstance(metadata.get("page"), int):
-        label = metadata["page"] + 1
-    return "" if label is None else f", page {label}"
+def _place(citation: Citation) -> str:
+    """The page as the metadata of PDF loaders has it, else the characters."""
+    label = citation.metadata.get("page_label") or citation.metadata.get("page_number")
+    page = citation.metadata.get("page")
+    if label is not None and str(label).strip():
+        return f"page {str(label).strip()}"
+    if isinstance(page, int) and not isinstance(page, bool):
+        # LangChain's PDF loaders count from 0 and tell the number of pages.
+        return f"page {page + 1 if 'total_pages' in citation.metadata else page}"
+    return f"characters {citation.source_start} to {citation.source_end}"
+
+
+def _other(conflict: Conflict) -> str:
+    day = f", {conflict.document_date.isoformat()}" if conflict.document_date else ""
+    return f"{conflict.document_id}{day} says otherwise"
 
 
 def _as_of(answer: Shown) -> str:

@@ -240,7 +240,7 @@ def without_duplicates(passages: Sequence[Passage]) -> tuple[list[Passage], list
 
 
 def pack(passages: Sequence[Passage], fits: Callable[[Sequence[Passage]], bool]) -> tuple[list[Passage], list[LeftOut]]:
-    """The best passages that fit, whole.
+    """The best passages that fit, whole and in their order.
 
     A passage that does not fit is skipped and smaller ones after it are tried.
 
@@ -251,17 +251,8 @@ def pack(passages: Sequence[Passage], fits: Callable[[Sequence[Passage]], bool])
     kept: list[Passage] = []
     left_out = []
     for passage in passages:
-        if fits(arranged([*kept, passage])):
+        if fits([*kept, passage]):
             kept.append(passage)
         else:
             left_out.append(passage.left_out("no room"))
-    return arranged(kept), left_out
-
-
-def arranged(passages: Sequence[Passage]) -> list[Passage]:
-    """The order in the prompt: the best at the end, the second best at the beginning, where a model reads best.
-
-    What is between is in the order of the documents, so that the same passages make the same prompt.
-    """
-    between = sorted(passages[2:], key=lambda passage: (passage.document_id, passage.offset))
-    return [*passages[1:2], *between, *passages[:1]]
+    return kept, left_out

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from langchain_core.documents import Document
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
-from langchain_qwen.grounding import prompts
+from langchain_qwen.grounding import features, prompts
 from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.composing import Composer, Evidence
+from langchain_qwen.grounding.conflicts import Candidate, candidates
 from langchain_qwen.grounding.cutoff import named_years
+from langchain_qwen.grounding.parts import may_ask_for_several, read_parts
 from langchain_qwen.grounding.passages import Passage, cut_down, pack, read_passages, without_duplicates
-from langchain_qwen.grounding.quoting import Quote, QuoteReader, quote_grammar
-from langchain_qwen.grounding.steps import (
-    QUOTE_TOKENS,
-    Ask,
-    Generate,
-    Judge,
-    Meter,
-    NextText,
-    Plan,
-    Retrieve,
-    Settings,
-    Step,
-)
-from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation, LeftOut, Unsupported
+from langchain_qwen.grounding.quoting import Quoter
+from langchain_qwen.grounding.retrieving import reciprocal_rank
+from langchain_qwen.grounding.steps import Ask, Generate, Judge, Meter, NextText, Plan, Retrieve, Settings, Step
+from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation, Conflict, LeftOut, Unsupported
 from langchain_qwen.grounding.verifying import Support, declines, support, years
 from langchain_qwen.stepping import Emit
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _STANDALONE_TOKENS = 100
+_SPLIT_TOKENS = 200
+_PART_TOKENS = 80
+_SEVERAL_ABOVE = 0.0  # log odds that a question asks for several facts
+_OTHERWISE_ABOVE = 0.0  # log odds that a sentence gives another answer
 _DOCUMENTS = 20  # so many are read for each passage that may be looked at: others may be empty or duplicates
 
 
@@ -53,30 +47,45 @@ class _Answering:
         self._question = ""
         self._read: list[Passage] = []
         self._left_out: list[LeftOut] = []
-        self._answerability: float | None = None
+        self._risk: float | None = None
+        self._features: dict[str, float] = {}
+        self._hint: str | None = None
 
     def run(self, conversation: Sequence[BaseMessage]) -> Plan:
         self._question = conversation[-1].text
         if len(conversation) > 1:
             self._question = yield from self._standalone(conversation)
-        documents: list[Document] = yield Retrieve(self._question)
+        documents = yield from self._retrieve()
         self._meter.retrieved()
         self._read, self._left_out = self._passages(documents)
         passages = self._read[: self._settings.max_passages]
         if not passages:
             return (yield from self._abstain(AbstainReason.NOTHING_RETRIEVED, []))
-        undated = self._undated(passages)
-        if undated is not None:
-            return (yield from self._abstain(undated, passages))
-        passages = self._dated(passages)
-        passages, best = yield from self._answering(passages)
-        if not passages:
-            return (yield from self._abstain(AbstainReason.NOT_STATED, best))
+        if self._is_later_than(passages):
+            return (yield from self._abstain(AbstainReason.NO_DATED_EVIDENCE, passages))
         packed, left_out = pack(passages, self._settings.fits(self._question, self._as_of))
         self._left_out += left_out
         if not packed:
-            return (yield from self._abstain(AbstainReason.NOTHING_RETRIEVED, best))
-        return (yield from self._write(packed, best))
+            return (yield from self._abstain(AbstainReason.NOTHING_RETRIEVED, passages))
+        return (yield from self._write(packed))
+
+    def _standalone(self, conversation: Sequence[BaseMessage]) -> Generator[Step, Any, str]:
+        message = yield from self._ask_one(prompts.standalone(conversation), max_tokens=_STANDALONE_TOKENS)
+        return message.text.strip() or conversation[-1].text
+
+    def _retrieve(self) -> Generator[Step, Any, list[Document]]:
+        """Documents for the question, and for its translation where words alone would find little."""
+        across = self._settings.across(self._question)
+        if across is None:
+            return (yield Retrieve(self._question))  # type: ignore[no-any-return]
+        if not self._settings.translate:
+            self._hint = across.hint
+            return (yield Retrieve(self._question))  # type: ignore[no-any-return]
+        original = self._question
+        message = yield from self._ask_one(prompts.translation(original, across.documents), _STANDALONE_TOKENS)
+        self._question = message.text.strip() or original
+        translated = yield Retrieve(self._question)
+        return reciprocal_rank([translated, (yield Retrieve(original))])
 
     def _passages(self, documents: Sequence[Document]) -> tuple[list[Passage], list[LeftOut]]:
         """What is read of the documents: no more of them than could be looked at, and of long ones the nearest."""
@@ -89,105 +98,173 @@ class _Answering:
         passages, left_out = without_duplicates(read)
         return passages, [*unread, *left_out]
 
-    def _standalone(self, conversation: Sequence[BaseMessage]) -> Generator[Step, Any, str]:
-        options = {"max_tokens": _STANDALONE_TOKENS}
-        (message,) = yield Ask([prompts.standalone(conversation)], options)
-        self._meter.add(message)
-        return message.text.strip() or conversation[-1].text
-
-    def _undated(self, passages: Sequence[Passage]) -> AbstainReason | None:
-        """Why to abstain where the question names years that no passage speaks of."""
+    def _is_later_than(self, passages: Sequence[Passage]) -> bool:
+        """Whether the question names a year that the model cannot know and no passage speaks of."""
         known = years("\n".join(map(_evidence, passages)))
         absent = [int(year) for year in named_years(self._question, self._as_of) if year not in known]
-        if not absent:
-            return None
-        later = max(absent) > self._settings.knowledge_cutoff.year
-        return AbstainReason.NO_DATED_EVIDENCE if later else AbstainReason.NOT_STATED
+        return bool(absent) and max(absent) > self._settings.knowledge_cutoff.year
 
-    def _dated(self, passages: list[Passage]) -> list[Passage]:
-        """Where the question names years: the passages that speak of one, since the answer must cite them."""
-        asked = set(named_years(self._question, self._as_of))
-        return [one for one in passages if asked.intersection(years(_evidence(one)))] if asked else passages
-
-    def _answering(self, passages: list[Passage]) -> Generator[Step, Any, tuple[list[Passage], list[Passage]]]:
-        """The passages that state the answer, and all, both best first."""
-        threshold = self._settings.answerable_above
-        if threshold is None:
-            return passages, passages
-        asked = [prompts.gate(passage, self._question) for passage in passages]
-        messages = yield Ask(asked, ONE_TOKEN)
-        for message in messages:
-            self._meter.add(message)
-        scores = list(map(prompts.log_odds, messages))
-        order = sorted(range(len(passages)), key=lambda i: -scores[i])
-        # The best of several unfit passages scores higher than one: see "Grounded answers" in benchmarks/RESULTS.md.
-        self._answerability = scores[order[0]] - math.log(len(passages)) / 2
-        best = [passages[i] for i in order]
-        if self._answerability < threshold:
-            return [], best
-        return [passages[i] for i in order if scores[i] >= threshold], best
-
-    def _write(self, passages: list[Passage], best: list[Passage]) -> Plan:
-        """The answer, then its quotes sentence by sentence, each checked as soon as its quotes are there."""
-        mode = self._settings.on_unsupported
-        composer = Composer(live=mode == "flag")
+    def _write(self, passages: list[Passage]) -> Plan:
+        """The answer of the plain prompt; all that follows annotates or withholds it."""
+        live = self._settings.on_unsupported == "flag"
+        quoter = Quoter(passages, self._question)
+        self._features = features.of_question(self._question, passages, quoter)
+        if live and (yield from self._risks_too_much_early(quoter)):
+            return (yield from self._abstain(AbstainReason.NOT_STATED, passages))
+        composer = Composer(live=live)
         asked = prompts.answer(passages, self._question, self._as_of)
-        yield Generate(asked, {"max_tokens": self._settings.max_answer_tokens})
-        answer = ""
+        answer, messages = yield from self._generate(asked, composer)
+        self._features |= features.of_answer(self._question, answer, passages, quoter) | features.of_tokens(messages)
+        conflicts, several, risky = yield from self._check(asked, answer, passages, quoter)
+        parts, missing = (yield from self._parts(asked, answer, passages)) if several else ([], [])
+        # Text that was passed on already is not taken back.
+        fit = live or not (not answer.strip() or declines(composer.statements[0]) or risky)
+        if not fit and not parts:
+            return (yield from self._abstain(AbstainReason.NOT_STATED, passages))
+        if not fit:
+            composer = Composer(live=False)
+        for part, _ in parts:
+            yield from self._emit(composer.feed(f"\n{part}"))
+        yield from self._emit(composer.feed("", final=True))
+        quoters = [quoter, *(one for _, one in parts)]
+        return (yield from self._close(composer, passages, quoters, conflicts, missing))
+
+    def _generate(
+        self, asked: list[BaseMessage], composer: Composer
+    ) -> Generator[Step, Any, tuple[str, list[BaseMessage]]]:
+        options: dict[str, Any] = {"max_tokens": self._settings.max_answer_tokens}
+        if self._settings.tells_odds:
+            options["logprobs"] = True
+        yield Generate(asked, options)
+        answer, messages = "", []
         while (chunk := (yield NextText())) is not None:
             self._meter.add(chunk)
             answer += chunk.text
+            messages.append(chunk)
             yield from self._emit(composer.feed(chunk.text))
-        yield from self._emit(composer.feed("", final=True))
-        statements = composer.statements
-        # Text that was passed on already is not taken back.
-        if not statements or (mode != "flag" and declines(statements[0])):
-            return (yield from self._abstain(AbstainReason.NOT_STATED, best))
+        return answer, messages
+
+    def _risks_too_much_early(self, quoter: Quoter) -> Generator[Step, Any, bool]:
+        """Before text is passed on live: whether the passages are too unlikely to state the answer."""
+        settings = self._settings
+        if settings.abstain_above is None or not settings.tells_odds:
+            return False
+        message = yield from self._ask_one(prompts.stated(quoter.excerpt(), self._question), **ONE_TOKEN)
+        self._features["early"] = prompts.log_odds(message)
+        self._risk = settings.calibration.early.chance(self._features)
+        return settings.too_risky(self._risk, settings.calibration.early)
+
+    def _weigh(self) -> bool:
+        """Read the risk off, and say whether it is too much."""
+        by = self._settings.calibration.fullest(self._features)
+        self._risk = by.chance(self._features)
+        return self._settings.too_risky(self._risk, by)
+
+    def _check(
+        self, asked: list[BaseMessage], answer: str, passages: Sequence[Passage], quoter: Quoter
+    ) -> Generator[Step, Any, tuple[list[Conflict], bool, bool]]:
+        """Ask about the answer, all in one go behind the passages that have been read.
+
+        Returns:
+            What passages say otherwise, whether several facts are asked for, and whether the risk is too much.
+        """
+        settings = self._settings
+        found = candidates(self._question, answer, passages, quoter)
+        if not settings.tells_odds or not answer.strip():
+            return [_conflict(one, None) for one in found], False, self._weigh()
+        several = may_ask_for_several(self._question)
+        about = features.questions(self._question, answer, asked, quoter)
+        questions = [
+            *about.values(),
+            *(prompts.otherwise(asked, answer, one.text) for one in found),
+            *([prompts.several(self._question)] if several else []),
+        ]
+        messages = yield Ask(questions, ONE_TOKEN)
+        for message in messages:
+            self._meter.add(message)
+        odds = [prompts.log_odds(message) for message in messages]
+        self._features |= {name: odds.pop(0) for name in about}
+        risky = self._weigh()
+        said = [_conflict(one, odd) for one, odd in zip(found, odds, strict=False) if odd > _OTHERWISE_ABOVE]
+        newest_first = sorted(said, key=lambda one: one.document_date or date.min, reverse=True)
+        return newest_first, several and odds[-1] > _SEVERAL_ABOVE, risky
+
+    def _parts(
+        self, asked: list[BaseMessage], answer: str, passages: Sequence[Passage]
+    ) -> Generator[Step, Any, tuple[list[tuple[str, Quoter]], list[str]]]:
+        """The single facts that were asked for and are found, beside the answer to the whole; and the others."""
+        grammar = {"type": "grammar", "grammar": prompts.split_grammar()}
+        listed = yield from self._ask_one(
+            prompts.split(self._question), max_tokens=_SPLIT_TOKENS, response_format=grammar
+        )
+        questions = read_parts(listed.text)
+        wanted = [prompts.part(asked, answer, question) for question in questions]
+        messages = yield Ask(wanted, {"max_tokens": _PART_TOKENS})
+        found: list[tuple[str, Quoter]] = []
+        missing: list[str] = []
+        for question, message in zip(questions, messages, strict=True):
+            self._meter.add(message)
+            quoter = Quoter(passages, question)
+            said = message.text.strip()
+            known = features.of_question(question, passages, quoter)
+            known |= features.of_answer(question, said, passages, quoter)
+            by = self._settings.calibration.words
+            if not said or declines(said) or self._settings.too_risky(by.chance(known), by):
+                missing.append(question)
+            elif said.rstrip(".") not in answer:
+                found.append((said, quoter))
+        return found, missing
+
+    def _close(
+        self,
+        composer: Composer,
+        passages: Sequence[Passage],
+        quoters: Sequence[Quoter],
+        conflicts: Sequence[Conflict],
+        missing: Sequence[str],
+    ) -> Plan:
+        """Give each sentence its quotes, and decide on it."""
+        mode = self._settings.on_unsupported
         held: list[AnswerText | Citation] = []
-        gathered: list[Evidence] = []
-        reader = QuoteReader(passages)
-        grammar = quote_grammar(passages, statements, self._question)
-        options: dict[str, Any] = {
-            "max_tokens": QUOTE_TOKENS,
-            "response_format": {"type": "grammar", "grammar": grammar},
-        }
-        yield Generate(prompts.quotes(asked, answer, statements), options)
-        complete = True
         while composer.open:
-            chunk = yield NextText()
-            if chunk is None:
-                items: Sequence[Quote | int] = reader.finish() if complete else [0] * len(composer.open)
+            statement = composer.open[0]
+            quotes = max((one.quotes(statement) for one in quoters), key=len)
+            evidence = [Evidence(passages[quote.passage], quote.start, quote.end) for quote in quotes]
+            found, supported = yield from self._support(statement, evidence)
+            events = composer.close(evidence, found, supported=supported)
+            if mode == "abstain":
+                held += events
             else:
-                self._meter.add(chunk)
-                complete = complete and chunk.response_metadata.get("finish_reason") != "length"
-                items = reader.feed(chunk.text)
-            for item in items:
-                if isinstance(item, Quote):
-                    gathered.append(Evidence(passages[item.passage], item.start, item.end))
-                    continue
-                found, supported = yield from self._support(composer.open[0], gathered)
-                events = composer.close(gathered, found, supported=supported)
-                gathered = []
-                if mode == "abstain":
-                    held += events
-                else:
-                    yield from self._emit(events)
+                yield from self._emit(events)
         if not composer.text or (mode == "abstain" and composer.unsupported):
-            reason = AbstainReason.UNSUPPORTED if complete else AbstainReason.CUT_SHORT
-            return (yield from self._abstain(reason, best, composer.unsupported))
+            return (yield from self._abstain(AbstainReason.UNSUPPORTED, passages, composer.unsupported))
+        for question in missing:
+            held.append(composer.add(f" {self._settings.missing_text.format(question=question)}"))
         yield from self._emit(held)
-        return self._result(composer)
+        dates = [citation.document_date for citation in composer.citations if citation.document_date]
+        return GroundedAnswer(
+            text=composer.text,
+            citations=tuple(composer.citations),
+            unsupported=tuple(composer.unsupported),
+            conflicts=tuple(conflicts),
+            missing=tuple(missing),
+            evidence_date=max(dates, default=None),
+            **self._circumstances(),
+        )
 
     def _support(self, statement: str, evidence: Sequence[Evidence]) -> Generator[Step, Any, tuple[Support, bool]]:
         """What the cited passages hold of a sentence, and whether that is enough."""
         cited = "\n".join(dict.fromkeys(_evidence(one.passage) for one in evidence))
         found = support(statement, cited, self._question)
-        absent = [year for year in named_years(self._question, self._as_of) if year not in years(cited)]
-        found = replace(found, missing=tuple(dict.fromkeys((*found.missing, *absent))))
         supported = bool(evidence) and not found.missing and found.coverage >= self._settings.min_coverage
         if supported and self._settings.judged:
             supported = yield Judge((self._question, statement, cited))
         return found, supported
+
+    def _ask_one(self, prompt: list[BaseMessage], max_tokens: int, **options: Any) -> Generator[Step, Any, AIMessage]:
+        (message,) = yield Ask([prompt], {"max_tokens": max_tokens, **options})
+        self._meter.add(message)
+        return message  # type: ignore[no-any-return]
 
     def _emit(self, events: Sequence[AnswerText | Citation]) -> Generator[Step, Any, None]:
         for event in events:
@@ -197,31 +274,42 @@ class _Answering:
     def _abstain(self, reason: AbstainReason, best: Sequence[Passage], unsupported: Sequence[Unsupported] = ()) -> Plan:
         text = self._settings.abstain_text
         yield from self._emit([AnswerText(text=text)])
-        nearest = best[0].nearest() if best else None
+        nearest = max(best, key=self._nearness).nearest() if best else None
         dropped = tuple(one.model_copy(update={"answer_start": None, "answer_end": None}) for one in unsupported)
         return GroundedAnswer(
-            text=text, abstained=reason, nearest=nearest, unsupported=dropped, **self._circumstances()
-        )
-
-    def _result(self, composer: Composer) -> GroundedAnswer:
-        dates = [citation.document_date for citation in composer.citations if citation.document_date]
-        return GroundedAnswer(
-            text=composer.text,
-            citations=tuple(composer.citations),
-            unsupported=tuple(composer.unsupported),
-            evidence_date=max(dates, default=None),
+            text=text,
+            abstained=reason,
+            nearest=nearest,
+            unsupported=dropped,
+            hint=self._hint,
             **self._circumstances(),
         )
+
+    def _nearness(self, passage: Passage) -> float:
+        return Quoter([passage], self._question).nearest()
 
     def _circumstances(self) -> dict[str, Any]:
         return {
             "question": self._question,
             "as_of": self._as_of,
-            "answerability": self._answerability,
+            "risk": self._risk,
             "suspicious": tuple(found for passage in self._read for found in passage.suspicious),
             "left_out": tuple(self._left_out),
             "figures": self._meter.total(),
         }
+
+
+def _conflict(one: Candidate, odds: float | None) -> Conflict:
+    start, end = one.passage.source_span(one.start, one.end)
+    return Conflict(
+        statement=one.statement,
+        document_id=one.passage.document_id,
+        source_start=start,
+        source_end=end,
+        quote=one.passage.source_text(one.start, one.end),
+        document_date=one.passage.date,
+        odds=odds,
+    )
 
 
 def _evidence(passage: Passage) -> str:

@@ -1,149 +1,166 @@
-"""Quotes that cannot be invented: a grammar that allows only text of the passages, and its reader."""
+"""Which sentences of the passages a statement is taken from, found by its words: a quote is always verbatim."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-import regex
-
 from langchain_qwen.grounding.passages import Passage
-from langchain_qwen.grounding.verifying import support
+from langchain_qwen.grounding.verifying import content_words, known_among, numbers
 
-NO_QUOTE = "none"
+_MOST_TOGETHER = 3  # quotes that complete each other for one statement
 _NEAR = 0.15  # shares of a statement's words that differ by less are taken for equal
-_ITEM = regex.compile(rf'(?P<line>\n)|\d+\. |{NO_QUOTE}| |"(?P<quote>[^"]*)" \[(?P<passage>\d+)\]')
+_EXCERPT = 160  # tokens, roughly, of an excerpt
+_OF_QUESTION = 0.25  # what a word counts that the question brought, beside one that the answer did
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A quote as the model gave it: `passages[passage].shown.text[start:end]`."""
+    """A quote: `passages[passage].shown.text[start:end]`."""
 
-    statement: int
     passage: int
     start: int
     end: int
 
 
-def quote_grammar(passages: Sequence[Passage], statements: Sequence[str], question: str = "") -> str:
-    """For each statement a line: one or two quotes with the numbers of their passages, or "none".
-
-    Where there are several statements, a line begins with the statement's number. Of the sentences of the passages,
-    those are offered that share most with the statement: a small model copies a neighbour as readily.
-
-    A quote is a sentence of its passage, or two that follow each other (long ones are cut between clauses). It holds no
-    straight quotation mark, so its end is never in doubt. One rule for each sentence says which may follow it:
-    llguidance's `substring_chunks` says as much for runs of any length, at three times the cost of a token, and gives
-    up on longer passages as soon as a run may not begin or end with white space ("too many expressions").
-    """
-    lines = [f"support_{place}" for place in range(len(statements))]
-    if len(statements) > 1:
-        lines = [f'"{number}. " {line}' for number, line in enumerate(lines, 1)]
-    rules = [f"start: {' BREAK '.join(lines)}", 'BREAK: "\\n"']
-    units = [unit for number, passage in enumerate(passages, 1) for unit in _units(number, passage)]
-    rules += [f"from_{place}: {_literal(one.text)}{one.rule_of_next()}" for place, one in enumerate(units)]
-    for line, statement in enumerate(statements):
-        choices = []
-        offered = _offered(statement, question, units)
-        for number in dict.fromkeys(units[place].passage for place in offered):
-            starts = " | ".join(f"from_{place}" for place in offered if units[place].passage == number)
-            choices.append(f'"\\"" ({starts}) "\\" [{number}]"')
-        rules.append(f"quote_{line}: {' | '.join(choices)}" if choices else "")
-        rules.append(f'support_{line}: "{NO_QUOTE}"' + (f' | quote_{line} (" " quote_{line})?' if choices else ""))
-    return "\n".join(filter(None, rules))
-
-
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """A sentence that may be quoted.
+    """A sentence of a passage, and which words and numbers of the statement and of the question it holds."""
 
-    Attributes:
-        passage: The number of its passage, from 1.
-        text: Its text.
-        next: The white space and the sentence that follow it, where it may be quoted together with that.
+    quote: Quote
+    said: frozenset[str]
+    asked: frozenset[str]
+
+
+class Quoter:
+    """Finds quotes in passages.
+
+    Args:
+        passages: As the model was shown them.
+        question: What was asked.
     """
 
-    passage: int
-    text: str
-    next: str
-
-    def rule_of_next(self) -> str:
-        """How a grammar says that the next one may follow."""
-        return f" ({_literal(self.next)})?" if self.next else ""
-
-
-def _offered(statement: str, question: str, units: Sequence[_Unit]) -> list[int]:
-    """Which units a statement may be given, by their places: of those that lack fewest of its numbers, the nearest."""
-    if not units:
-        return []
-    lacking = [
-        sum(any(map(str.isdigit, fact)) for fact in support(statement, unit.text, question).missing) for unit in units
-    ]
-    fewest = min(lacking)
-    shared = {place: support(statement, units[place].text).coverage for place, n in enumerate(lacking) if n == fewest}
-    best = max(shared.values())
-    return [place for place, share in shared.items() if share >= best - _NEAR]
-
-
-class QuoteReader:
-    """Reads what the grammar allows while it is generated."""
-
-    def __init__(self, passages: Sequence[Passage]):
+    def __init__(self, passages: Sequence[Passage], question: str):
         self._passages = passages
-        self._text = ""
-        self._read = 0
-        self._statement = 0
+        self._question = _terms(question)
+        self._units: list[tuple[Quote, frozenset[str]]] = []
+        for number, passage in enumerate(passages):
+            # Title and date belong to each sentence: "He was born in Ulm" under the title "Albert Einstein".
+            heading = _terms(passage.heading)
+            for start, end in passage.units:
+                terms = _terms(passage.shown.text[start:end]) | heading
+                self._units.append((Quote(number, start, end), terms))
 
-    def feed(self, text: str) -> list[Quote | int]:
-        """What a piece completes: quotes, and the number of a statement (from 0) whose quotes are all there."""
-        self._text += text
-        done: list[Quote | int] = []
-        while match := _ITEM.match(self._text, self._read):
-            self._read = match.end()
-            if match.group("line"):
-                done.append(self._statement)
-                self._statement += 1
-            elif match.group("passage"):
-                quote = self._locate(int(match.group("passage")) - 1, match.group("quote"))
-                done += [quote] if quote else []
-        return done
+    def excerpt(self, statement: str = "") -> str:
+        """What the passages say nearest to a statement and to the question: sentences with their neighbors.
 
-    def finish(self) -> list[int]:
-        """The last statement, whose end no line break marks."""
-        return [self._statement]
+        Without a statement it is what is nearest to the question alone.
+        """
+        asked = sorted(range(len(self._units)), key=lambda place: -self._share(self._units[place][1]))
+        quoted = self.quotes(statement) if statement else []
+        places = [place for place, (quote, _) in enumerate(self._units) if quote in quoted[:_MOST_TOGETHER]]
+        # The neighbors of one before anything of the next, as long as there is room.
+        shown: set[int] = set()
+        room = _EXCERPT
+        for place in [*places, *asked[: 1 if places else _MOST_TOGETHER]]:
+            for near in (place, place - 1, place + 1):
+                if near not in shown and 0 <= near < len(self._units) and self._together(place, near):
+                    size = _tokens(self._text(near))
+                    if size <= room or not shown:
+                        shown.add(near)
+                        room -= size
+        text, last = "", -2
+        for place in sorted(shown):
+            quote = self._units[place][0]
+            heading = self._passages[quote.passage].heading
+            new = last < 0 or self._units[last][0].passage != quote.passage
+            between = " " if place == last + 1 and not new else " ... " if text else ""
+            text += f"{between}{heading if new else ''}{self._text(place)}"
+            last = place
+        return text
 
-    def _locate(self, passage: int, quote: str) -> Quote | None:
-        """Where it stands; None for one that a filter around the model has edited, which is no quote any more."""
-        for first, last in _run_spans(self._passages[passage]):
-            start = self._passages[passage].shown.text.find(quote, first, last)
-            if start >= 0:
-                return Quote(self._statement, passage, start, start + len(quote))
-        return None
+    def _together(self, one: int, other: int) -> bool:
+        return self._units[one][0].passage == self._units[other][0].passage
+
+    def _text(self, place: int) -> str:
+        quote = self._units[place][0]
+        return self._passages[quote.passage].shown.text[quote.start : quote.end]
+
+    def nearest(self) -> float:
+        """The largest share of the question's words that one sentence holds."""
+        return max((self._share(terms) for _, terms in self._units), default=0.0)
+
+    def nearest_of(self, passage: int) -> tuple[Quote, float] | None:
+        """The sentence of a passage that holds most of the question's words, and their share; None for no sentence."""
+        shares = [(quote, self._share(terms)) for quote, terms in self._units if quote.passage == passage]
+        return max(shares, key=lambda one: one[1], default=None)
+
+    def share_alone(self, quotes: Sequence[Quote]) -> float:
+        """The share of the question's words that some sentences hold together."""
+        return self._share({term for quote, terms in self._units if quote in quotes for term in terms})
+
+    def share_asked(self, quotes: Sequence[Quote]) -> float:
+        """The share of the question's words that some sentences, with those beside them, hold together."""
+        near: set[str] = set()
+        for place, (quote, _) in enumerate(self._units):
+            if quote in quotes:
+                for other, terms in self._units[max(0, place - 1) : place + 2]:
+                    if other.passage == quote.passage:
+                        near |= terms
+        return self._share(near)
+
+    def _share(self, terms: Collection[str]) -> float:
+        return len(known_among(self._question, terms)) / len(self._question) if self._question else 1.0
+
+    def quotes(self, statement: str) -> list[Quote]:
+        """The quotes for a statement, the best first; none where no sentence shares a word with it.
+
+        The sentence that holds most of the statement comes first; then those that add to it what it lacks; then, of
+        each other passage, one that holds as much of what the answer says as the first one.
+        """
+        said = _terms(statement) - self._question
+        asked = _terms(statement) & self._question
+        units = [
+            _Unit(quote, frozenset(known_among(said, terms)), frozenset(known_among(self._question, terms)))
+            for quote, terms in self._units
+        ]
+        units = [one for one in units if one.said or (one.asked & asked and not said)]
+        if not units:
+            return []
+
+        def gain(unit: _Unit, have: frozenset[str]) -> float:
+            return len(unit.said - have) + _OF_QUESTION * len(unit.asked)
+
+        best = max(units, key=lambda one: gain(one, frozenset()))
+        chosen, have = [best], best.said
+        while len(chosen) < _MOST_TOGETHER and have < said:
+            further = max(units, key=lambda one: (len(one.said - have), len(one.asked)))
+            # A number or two words more are worth a quote of their own; one common word is not.
+            new = further.said - have
+            if not any(map(_is_number, new)) and len(new) < 2:
+                break
+            chosen.append(further)
+            have |= further.said
+        cited = {one.quote.passage for one in chosen}
+        key = {term for term in best.said if _is_number(term)} or best.said
+        for passage in dict.fromkeys(one.quote.passage for one in units):
+            if passage in cited:
+                continue
+            near = max((one for one in units if one.quote.passage == passage), key=lambda one: gain(one, frozenset()))
+            as_much = key <= near.said and len(near.said) >= (1 - _NEAR) * len(best.said)
+            if as_much and len(near.asked) >= len(best.asked) / 2:
+                chosen.append(near)
+        return [one.quote for one in chosen]
 
 
-def _run_spans(passage: Passage) -> list[tuple[int, int]]:
-    """Spans of neighbouring units, between text that must not be quoted."""
-    spans: list[tuple[int, int]] = []
-    for start, end in passage.units:
-        if spans and not passage.shown.text[spans[-1][1] : start].strip():
-            spans[-1] = (spans[-1][0], end)
-        else:
-            spans.append((start, end))
-    return spans
+def _tokens(text: str) -> int:
+    """About as many tokens as a text has: one for four letters, or for one character of scripts without spaces."""
+    return sum(1 if ord(character) > 0x2E7F else 0 for character in text) + len(text.encode()) // 4
 
 
-def _units(number: int, passage: Passage) -> list[_Unit]:
-    """The sentences of a passage that may be quoted."""
-    text, found = passage.shown.text, []
-    for first, last in _run_spans(passage):
-        units = [(start, end) for start, end in passage.units if first <= start and end <= last]
-        ends = [end for _, end in units]
-        for (start, end), next_end in zip(units, [*ends[1:], ends[-1]], strict=True):
-            found.append(_Unit(number, text[start:end], text[end:next_end]))
-    return found
+def _terms(text: str) -> frozenset[str]:
+    return frozenset(content_words(text)) | numbers(text)
 
 
-def _literal(text: str) -> str:
-    """A text in Lark."""
-    return json.dumps(text, ensure_ascii=False)
+def _is_number(term: str) -> bool:
+    return term[:1].isdigit()

@@ -16,18 +16,33 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_qwen.grounding import prompts
 from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.passages import Passage
+from langchain_qwen.grounding.risk import Calibration, Logistic
 from langchain_qwen.grounding.types import Figures
 from langchain_qwen.stepping import Emit
 
-# Room that the quotes take in the window, beside the answer and its repetition sentence by sentence.
-QUOTE_TOKENS = 1024
+# Room in the window for what is asked behind the answer, in which the answer and sentences of passages are repeated.
+_CHECK_TOKENS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """A question in another language than the documents.
+
+    Attributes:
+        documents: The documents' language, in English.
+        hint: What the user is told.
+    """
+
+    documents: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What `GroundedAnswerer` was told, see there."""
 
-    answerable_above: float | None
+    calibration: Calibration
+    abstain_above: float | Literal["calibrated"] | None
     max_passages: int
     max_prompt_tokens: int
     max_answer_tokens: int
@@ -38,8 +53,18 @@ class Settings:
     date_key: str
     withhold: bool
     abstain_text: str
+    missing_text: str
+    tells_odds: bool
+    translate: bool
+    across: Callable[[str], Across | None]
     count: Callable[[list[BaseMessage]], int]
     window: int | None
+
+    def too_risky(self, risk: float, by: Logistic) -> bool:
+        """Whether to abstain at a risk that was read off by one of the models."""
+        if self.abstain_above is None:
+            return False
+        return risk > (by.limit if self.abstain_above == "calibrated" else self.abstain_above)
 
     def count_text(self, text: str) -> int:
         """Tokens of a text in a prompt."""
@@ -49,7 +74,7 @@ class Settings:
         """Whether the prompt with some passages leaves the room that answer and quotes need."""
         room = self.max_prompt_tokens
         if self.window is not None:
-            room = min(room, self.window - 3 * self.max_answer_tokens - QUOTE_TOKENS)
+            room = min(room, self.window - 3 * self.max_answer_tokens - _CHECK_TOKENS)
         return lambda passages: self.count(prompts.answer(passages, question, as_of)) <= room
 
 

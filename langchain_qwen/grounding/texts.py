@@ -28,6 +28,11 @@ _SENTENCE_END = regex.compile(
     rf"[.!?…]+{_SHORTENED}['’”»)\]]*\s+(?=[\p{{Lu}}\p{{N}}\p{{Lo}}'‘“«(¿¡\[])|[。！？｡।؟۔]+['’”»」』）)]*\s*|\n+\s*"
 )
 _CLAUSE_END = regex.compile(r"[,;:，、；：،؛]\s*|\s+")
+# Points of lists, rows of tables, headings and fences are no prose.
+_LINE_OF_ITS_OWN = regex.compile(r"\s*(?:[-*•|#>+`~=]|\d+[.)]\s|\p{Lu}[\p{L} ]{0,30}:\s)")
+_LINE_END = regex.compile(r"[.!?:;…。！？：；।؟|]['’”»)\]」』]*\s*$")
+_LEAST_FULL = 30  # characters of a text's longest line below which it is no page
+_FULL = 0.8  # a line is full where it is about as long as the longest
 # A longer sentence is cut where a clause ends, so that a quote stays readable.
 _LONGEST_UNIT = 240
 
@@ -84,10 +89,28 @@ def sentences(text: str) -> list[tuple[int, int]]:
     return _between(text, (match.end() for match in _SENTENCE_END.finditer(text)))
 
 
+def prose_sentences(text: str) -> list[tuple[int, int]]:
+    """As `sentences`, but lines that a page has wrapped, as PDFs give them, are one text."""
+    longest = max((len(line) for line in text.split("\n")), default=0)
+    ends = [match for match in _SENTENCE_END.finditer(text) if not _is_wrap(text, match, longest)]
+    return _between(text, (match.end() for match in ends))
+
+
+def _is_wrap(text: str, match: regex.Match[str], longest: int) -> bool:
+    """Whether a line break only wraps a line: the next one goes on in small letters, or the line is a full one."""
+    if match.group().strip() or match.end() == len(text):
+        return False
+    line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+    if _LINE_OF_ITS_OWN.match(line) or _LINE_OF_ITS_OWN.match(text, match.end()) or _LINE_END.search(line):
+        return False
+    goes_on = text[match.end()].islower() or line.endswith((",", "，", "、", "-"))
+    return goes_on or (longest >= _LEAST_FULL and len(line) >= _FULL * longest)
+
+
 def quotable_units(text: str) -> list[tuple[int, int]]:
     """Spans that a quote is made of: sentences, long ones cut where a clause ends."""
     units: list[tuple[int, int]] = []
-    for start, end in sentences(text):
+    for start, end in prose_sentences(text):
         cuts: list[int] = []
         begin = start
         for match in _CLAUSE_END.finditer(text, start, end):

@@ -43,16 +43,13 @@ class AbstainReason(str, Enum):
     """The retriever found no passage, or none that fits into the window."""
 
     NOT_STATED = "not_stated"
-    """The passages do not state the answer."""
+    """The passages do not state the answer, as far as the model and the words of its answer tell."""
 
     UNSUPPORTED = "unsupported"
-    """What the model wrote is not supported by what it quoted."""
+    """What the model wrote is not supported by the sentences nearest to it."""
 
     NO_DATED_EVIDENCE = "no_dated_evidence"
     """The question asks about a time that no passage speaks of."""
-
-    CUT_SHORT = "cut_short"
-    """The answer's tokens ran out before the first quote was complete."""
 
 
 class Nearest(Frozen):
@@ -75,6 +72,21 @@ class Unsupported(Frozen):
     """Where it is in the answer; None where it was dropped."""
 
     answer_end: int | None = None
+
+
+class Conflict(Frozen):
+    """A sentence of a passage that gives another answer than the one that was given."""
+
+    statement: str
+    """The sentence of the answer."""
+
+    document_id: str
+    source_start: int
+    source_end: int
+    quote: str
+    document_date: date | None = None
+    odds: float | None = None
+    """The model's log odds that it is another answer; None for a model without odds, where only words tell."""
 
 
 class Suspicious(Frozen):

@@ -7,7 +7,7 @@ most of its words too.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import regex
@@ -20,7 +20,7 @@ _WITH_LETTERS = regex.compile(r"(?=\w*\d)(?=\w*\p{L})\w+")  # Q3, A320
 _REFERENCE = regex.compile(r"\bpassages?\s+\d+(?:(?:,|\s+and)\s+\d+)*", regex.IGNORECASE)
 _ISO_DATE = regex.compile(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b")
 _QUOTED = regex.compile(r"[“«「『‘']([^“”«»「」『』‘’']{2,})[”»」』’'](?!\p{L})")
-_CAPITALISED = regex.compile(r"\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
+_CAPITALISED = regex.compile(r"(?<![\p{L}\p{M}\p{N}])\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
 _YEAR = regex.compile(r"(?<!\d)(?<!\d[.,])(?:1[5-9]|20)\d\d(?!\d)(?!\.\d+(?![\d.]))(?!,\d{3})")
 _SENTENCE_START = regex.compile(r"(?:^|[.!?:]\s+|\n)[\W_]*$")
 
@@ -30,7 +30,9 @@ _DECLINES = regex.compile(
     rf"|\b(?:passages?|text|context|documents?)\b[^.]*(?:\b(?:not|no)|n[’']t)\s+(?:\w+\s+){{0,2}}(?:{_SAID}|information)\w*"
     r"|(?:未|没有|沒有|无法|無法)(?:明确|具体|直接)?(?:提到|提及|说明|提供|给出|指出|包含|找到|确定)"
     r"|\bnicht (?:erwähnt|angegeben|genannt)|\bno se (?:menciona|especifica|indica)"
-    r"|\bpas (?:mentionné|précisé|indiqué)|\bне (?:упомина|указан)\w*",
+    r"|\bpas (?:mentionné|précisé|indiqué)|\bне (?:упомина|указан)\w*"
+    r"|^\W*I(?:\s+do\s+not|\s+don[’']t|\s*[’']?m\s+not|\s+am\s+not)\s+(?:know|have|sure|able)|\bI(?:\s+am|[’']m)\s+(?:sorry|unable)"
+    r"|我?(?:不知道|不清楚)|\bich weiß (?:es )?nicht|\bno (?:lo )?sé\b|\bje ne sais pas|\bне знаю",
     regex.IGNORECASE,
 )
 _MONTHS = (
@@ -118,6 +120,28 @@ def support(statement: str, evidence: str, question: str = "") -> Support:
 def declines(statement: str) -> bool:
     """Whether a statement says that the passages do not say it."""
     return _DECLINES.search(statement) is not None
+
+
+def holds_month(text: str) -> bool:
+    """Whether a text names a month."""
+    return any(word in _MONTH_NUMBERS for word in words(text))
+
+
+def content_words(text: str) -> list[str]:
+    """The words of a text that carry a meaning of their own."""
+    return [word for word in words(text) if word not in _SMALL_WORDS]
+
+
+def known_among(asked: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Those of some words that a text's words hold, up to their endings."""
+    held = set(known)
+    return [word for word in asked if _known(word, held)]
+
+
+def share_known(asked: Sequence[str], known: Iterable[str]) -> float:
+    """The share of some words that a text's words hold, up to their endings; 1 for none."""
+    held = set(known)
+    return sum(_known(word, held) for word in asked) / len(asked) if asked else 1.0
 
 
 def years(text: str) -> list[str]:

@@ -25,7 +25,7 @@ class GroundingMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
     The grounded answer is in the final message's `additional_kwargs["grounded_answer"]` (JSON of `GroundedAnswer`).
 
     Args:
-        model: A `ChatQwen` that answers from the documents.
+        model: Answers from the documents; see `GroundedAnswerer`.
         **options: Those of `GroundedAnswerer`.
     """
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
 
 from langchain_qwen.grounding import AnswerText, Citation, CutoffGuard, GroundedAnswer, GroundedAnswerer
 
@@ -24,8 +26,7 @@ SOURCES = {document.id: document.page_content for document in DOCUMENTS}
 
 @pytest.fixture(scope="module")
 def answerer(model):
-    # The threshold is the 1.5B's; smaller models say Yes and No less clearly.
-    return GroundedAnswerer(DOCUMENTS, model, as_of=date(2026, 1, 2), answerable_above=-50.0, on_unsupported="flag")
+    return GroundedAnswerer(DOCUMENTS, model, as_of=date(2026, 1, 2), abstain_above=None, on_unsupported="flag")
 
 
 def test_quotes_are_verbatim(answerer):
@@ -33,6 +34,8 @@ def test_quotes_are_verbatim(answerer):
     cited = 0
     for answer in answerer.batch(questions):
         assert answer.abstained is None
+        assert answer.risk is not None
+        assert 0 < answer.risk < 1
         for citation in answer.citations:
             assert SOURCES[citation.document_id][citation.source_start : citation.source_end] == citation.quote
             assert answer.text[citation.answer_end :].startswith(f" [{citation.number}]")
@@ -47,15 +50,49 @@ async def test_streams_are_the_answer(answerer):
     assert isinstance(answer, GroundedAnswer)
     assert "".join(e.text for e in events if isinstance(e, AnswerText)) == answer.text
     assert tuple(e for e in events if isinstance(e, Citation)) == answer.citations
-    assert answer.figures.cached_tokens > 0  # answer and quotes begin like the question about answerability
     again = await answerer.ainvoke(question)
     assert again.model_dump(exclude={"figures"}) == answer.model_dump(exclude={"figures"})
 
 
-def test_what_no_passage_states_is_not_answered(model):
+def test_the_answer_is_the_plain_one_and_the_passages_are_read_once(model):
+    passages = [document.page_content for document in DOCUMENTS[1:]]
+    question = "When did the mill of Tarnby close?"
+    context = "\n\n".join(passages)
+    plain = model.invoke(
+        "You are an assistant for question-answering tasks. Use the following pieces of retrieved context to answer "
+        "the question. If you don't know the answer, just say that you don't know. Use three sentences maximum and "
+        f"keep the answer concise.\nQuestion: {question} \nContext: {context} \nAnswer:"
+    )
+    retriever = RunnableLambda(lambda _: [Document(text) for text in passages])
+    answerer = GroundedAnswerer(retriever, model, abstain_above=None, on_unsupported="flag")
+    answerer.invoke("When was the library built?")  # the examples of the checks are read once, too
+    answer = answerer.invoke(question)
+    assert answer.plain_text == plain.text
+    new = answer.figures.input_tokens - answer.figures.cached_tokens
+    assert new < plain.usage_metadata["input_tokens"] + 300  # what was read anew: excerpts and questions
+
+
+def test_what_no_passage_states_is_riskier(model):
     answerer = GroundedAnswerer(DOCUMENTS, model, as_of=date(2026, 1, 2))
     assert answerer.invoke("What is the price of a ferry ticket in 2031?").abstained
     assert answerer.invoke("xyzzy?").abstained
+    stated = answerer.invoke("When was the suspension bridge of Tarnby opened?")
+    absent = answerer.invoke("Who designed the suspension bridge of Tarnby?")
+    assert stated.risk is not None
+    assert absent.risk is not None
+    assert stated.risk < absent.risk
+
+
+@pytest.mark.parametrize(
+    ("question", "holds"),
+    [("How do I install the package?", "pip install"), ("What does the doctor command do?", "")],
+)
+def test_questions_to_the_readme_are_answered(model, question, holds):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    answer = GroundedAnswerer([readme], model).invoke(question)
+    assert answer.abstained is None, answer.risk
+    assert holds in answer.text
+    assert all(readme[one.source_start : one.source_end] == one.quote for one in answer.citations)
 
 
 def test_the_guard_asks_the_model(model):

@@ -280,7 +280,7 @@ def grounded(model, guard, wrap):
         WRAPS[wrap](base, base),
         max_prompt_tokens=400,
         max_answer_tokens=16,
-        answerable_above=None,
+        abstain_above=None,
     )
     for result in six_ways(answerer, "When was the mill built?"):
         assert isinstance(result, GroundedAnswer), result

@@ -58,7 +58,7 @@ def test_the_flags_that_matter_are_set(name):
 def test_errors_and_tests_speak_of_the_same_flag():
     assert GUIDANCE == "--structured-outputs-config.backend guidance"
     assert "--structured-outputs-config.backend" in FLAGS
-    assert GUIDANCE in (DEPLOY / "README.md").read_text(encoding="utf-8")
+    assert GUIDANCE in (DEPLOY.parent / "docs" / "scaling.md").read_text(encoding="utf-8")
 
 
 def test_the_heads_can_be_shared_out():

@@ -53,9 +53,7 @@ async def test_the_tool_shows_clean_passages_and_keeps_the_documents():
 
 
 async def test_the_final_answer_is_grounded():
-    model = ScriptedModel(
-        states="bridge", answer="It was opened in 1932.", quotes='"The bridge was opened in 1932." [1]'
-    )
+    model = ScriptedModel(states="bridge", answer="It was opened in 1932.")
     for run in ("invoke", "ainvoke"):
         built = create_agent(
             agent(CALL, AIMessage("It opened in 1955, I think.")),

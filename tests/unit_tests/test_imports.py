@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "stepping": set(),
     "yes_or_no": set(),
     "decisions": {"errors", "chat_models", "prompting", "yes_or_no"},
-    "grounding": {"errors", "inputs", "capabilities", "stepping", "yes_or_no"},
+    "grounding": {"errors", "inputs", "capabilities", "chat_models", "personas", "stepping", "yes_or_no"},
     "history": {"errors", "checkpoints", "forks", "inputs", "prompting", "capabilities", "stepping"},
     "init_chat_model": {"errors"},
     "personas": {"errors", "inputs", "output", "capabilities", "stepping"},

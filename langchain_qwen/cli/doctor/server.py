@@ -81,7 +81,11 @@ def examine_server(base_url: str, model: str, tokenizer: str | None) -> Iterator
         try:
             engine = backend.engine(opened.checkpoint, time.monotonic() + TIMEOUT_S)
         except QwenError as error:
-            todo = f"set the environment variable {KEY}" if isinstance(error, ServerAccessError) else "see above"
+            todo = (
+                f"set the environment variable {KEY}"
+                if isinstance(error, ServerAccessError)
+                else "start it, or correct --base-url and --model"
+            )
             yield Check("reachable", str(error), todo)
             return
         yield Check("reachable", f"it has {model}, with a window of {engine.info.context_window:,} tokens")

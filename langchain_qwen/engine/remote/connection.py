@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from langchain_qwen._version import __version__
+from langchain_qwen.errors import ConfigurationError
 
 
 def open_client(base_url: str, key: str | None, connect_s: float) -> httpx.AsyncClient:
@@ -22,14 +23,21 @@ def open_client(base_url: str, key: str | None, connect_s: float) -> httpx.Async
         base_url: Of the API, as "http://host:8000/v1".
         key: Sent as a bearer token.
         connect_s: Seconds for the connection, TLS included.
+
+    Raises:
+        ConfigurationError: The proxy that the environment names cannot be used.
     """
     headers = {"Accept-Encoding": "identity", "User-Agent": f"langchain-qwen/{__version__}"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
-    # Redirects are not followed: the key goes where it was meant to go.
-    return httpx.AsyncClient(
-        base_url=base_url, headers=headers, timeout=httpx.Timeout(None, connect=connect_s), **way()
-    )
+    timeout = httpx.Timeout(None, connect=connect_s)
+    try:
+        # Redirects are not followed: the key goes where it was meant to go.
+        return httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout, **way())
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"the environment names a proxy (HTTP_PROXY, ALL_PROXY) that cannot be used: {error}"
+        ) from error
 
 
 def way() -> dict[str, Any]:

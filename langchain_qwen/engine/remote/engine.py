@@ -156,7 +156,7 @@ class RemoteEngine:
             Failure: Nothing of the answer has come.
         """
         try:
-            async with self._exchange("POST", "/completions", request.deadline, reply, json=sent) as response:
+            async with self._exchange("POST", "/completions", request.deadline, reply, sent) as response:
                 chunks = response.aiter_bytes()
                 while not reply.finished:
                     chunk = await self._in_time(lambda: _next(chunks), request.deadline, reply)
@@ -176,21 +176,31 @@ class RemoteEngine:
         except ToldError as told:
             code = told.body.get("code")
             if not reply.begun:
-                raise of_error(self._server, code if isinstance(code, int) else 500, message_of(told.body)) from None
+                status = code if isinstance(code, int) else 500
+                raise of_error(
+                    self._server, status, message_of(told.body), constrained=request.constraint is not None
+                ) from None
             raise self._lost(reply, message_of(told.body)) from None
 
     @contextlib.asynccontextmanager
     async def _exchange(
-        self, method: str, path: str, deadline: float | None, reply: Reply | None = None, **arguments: Any
+        self,
+        method: str,
+        path: str,
+        deadline: float | None,
+        reply: Reply | None = None,
+        sent: dict[str, Any] | None = None,
     ) -> AsyncIterator[httpx.Response]:
         """Send a request; its answer, if that is a 200. Leaving the block closes the connection."""
         async with open_client(self._server.url, self._server.key, self._patience.connect) as client:
-            request = client.build_request(method, self._server.url + path, **arguments)
+            request = client.build_request(method, self._server.url + path, json=sent)
             response = await self._in_time(lambda: client.send(request, stream=True), deadline, reply)
             try:
                 if response.status_code != 200:
                     content = await self._in_time(lambda: _beginning(response), deadline, reply)
-                    raise of_status(self._server, response.status_code, response.headers, content)
+                    constrained = sent is not None and "structured_outputs" in sent
+                    status, headers = response.status_code, response.headers
+                    raise of_status(self._server, status, headers, content, constrained=constrained)
                 yield response
             finally:
                 await response.aclose()

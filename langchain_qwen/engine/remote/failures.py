@@ -71,17 +71,24 @@ class Server:
         return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
-def of_status(server: Server, status: int, headers: Mapping[str, str], content: bytes) -> Failure:
+def of_status(server: Server, status: int, headers: Mapping[str, str], content: bytes, *, constrained: bool) -> Failure:
     """What an answer other than 200 means.
 
     Raises:
         TooLongError: Prompt and answer do not fit.
     """
-    return of_error(server, status, words(content), headers.get("retry-after"))
+    return of_error(server, status, words(content), headers.get("retry-after"), constrained=constrained)
 
 
-def of_error(server: Server, status: int, text: str, retry_after: str | None = None) -> Failure:
+def of_error(server: Server, status: int, text: str, retry_after: str | None = None, *, constrained: bool) -> Failure:
     """The same of a status and the server's words, which may also come within a stream.
+
+    Args:
+        server: Whose.
+        status: Of HTTP.
+        text: The server's words.
+        retry_after: The header.
+        constrained: Whether a grammar was sent. vLLM with another backend answers that with a 500 that says nothing.
 
     Raises:
         TooLongError: Prompt and answer do not fit.
@@ -113,7 +120,10 @@ def of_error(server: Server, status: int, text: str, retry_after: str | None = N
         return Failure(busy, again=True, after=seconds(retry_after))
     if GRAMMAR.search(text):
         return Failure(_grammar(server, said))
-    failed = ServerError(f"{server.url} failed ({status}); its log says why.{said}")
+    if constrained and status >= 500:
+        failed: ServerError = _grammar(server, f" Or it failed otherwise ({status}): its log says.{said}")
+    else:
+        failed = ServerError(f"{server.url} failed ({status}); its log says why.{said}")
     return Failure(failed, again=status == 408 or status >= 500, after=seconds(retry_after))
 
 

@@ -145,8 +145,8 @@ class Reply:
         ids = choice.get("token_ids")
         if ids is None and (choice.get("text") or choice.get("finish_reason")):
             raise ServerCapabilityError(
-                "the server answers without token ids: it has to be vLLM 0.10.2 or later, Ray Serve LLM over it, or "
-                "another one that knows `return_token_ids`"
+                "the server answers without token ids: it has to be a recent vLLM, Ray Serve LLM over it, or another "
+                "one that knows `return_token_ids`"
             )
         self.moved = time.monotonic()
         if not self.begun:

@@ -15,21 +15,33 @@ from tests.unit_tests.output.answers import allows
 
 
 class ScriptedModel(BaseChatModel):
-    """Answers with `answer`, quotes with `quotes`, in pieces of `piece`.
+    """Answers with `answer`, in pieces of `piece`, sure of each token by `log_probability`.
 
-    It says Yes of passages that hold `states`, or as likely as that says.
+    Asked whether the passages state the answer it says Yes of prompts that hold `states`, or as likely as that says;
+    asked whether they state what it answered, as likely as `confirms`; of other questions with Yes and No as `says`
+    has it for a part of their text. `parts` are the lines that a question is split into, `replies` what it says to
+    prompts whose last message holds a text.
     """
 
     states: str | Callable[[str], bool | float] = ""
+    confirms: float = 0.9
+    says: dict[str, float] = Field(default_factory=dict)
     answer: str = ""
-    quotes: str = ""
+    parts: tuple[str, ...] = ()
+    replies: dict[str, str] = Field(default_factory=dict)
     piece: int = 3
+    log_probability: float = -0.1
     prompts: list[list[BaseMessage]] = Field(default_factory=list)
-    finish_reason: str = "stop"
+    local: bool = True
+    context_window: int = 32_768
+    max_tokens: int | None = None
 
     @property
     def _llm_type(self) -> str:
         return "scripted"
+
+    def as_local(self, arguments: Any = None) -> ScriptedModel | None:
+        return self if self.local else None
 
     def get_num_tokens(self, text: str) -> int:
         return len(text.split())
@@ -38,29 +50,44 @@ class ScriptedModel(BaseChatModel):
         return sum(self.get_num_tokens(message.text) for message in messages)
 
     def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
-        self.prompts.append(messages)
-        if kwargs.get("logprobs"):
-            shown = messages[-1].text.split("\n\nQuestion:")[0]
-            states = self.states(shown) if callable(self.states) else self.states in shown
-            yes = states if isinstance(states, float) else 0.9 if states else 0.1
+        if kwargs.get("top_logprobs"):
+            self.prompts.append(messages)
+            yes = self._yes(messages)
             shares = {"Yes": yes, "No": 1 - yes}
             top = [{"token": token, "logprob": math.log(share)} for token, share in shares.items()]
             message = AIMessage("Yes", response_metadata={"logprobs": {"content": [{"top_logprobs": top}]}})
         else:
-            message = AIMessage("".join(chunk.text for chunk in self._stream(messages, **kwargs)))
+            chunks = [chunk.message for chunk in self._stream(messages, **kwargs)]
+            tokens = [one for chunk in chunks for one in chunk.response_metadata.get("logprobs", {}).get("content", [])]
+            metadata = {"logprobs": {"content": tokens}} if tokens else {}
+            message = AIMessage("".join(chunk.text for chunk in chunks), response_metadata=metadata)
         return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _yes(self, messages: list[BaseMessage]) -> float:
+        asked = messages[-1].text
+        for part, share in self.says.items():
+            if part in asked:
+                return share
+        if asked.startswith("Is this answer stated"):
+            return self.confirms
+        states = self.states(asked) if callable(self.states) else self.states in asked
+        return states if isinstance(states, float) else 0.9 if states else 0.1
 
     def _stream(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         self.prompts.append(messages)
-        text = self.answer
+        text = next((reply for part, reply in self.replies.items() if part in messages[-1].text), self.answer)
         if "response_format" in kwargs:
-            text = self.quotes
-            if self.finish_reason == "stop":
-                assert allows(kwargs["response_format"]["grammar"], text), text
+            text = "\n".join(f"{number}. {part}" for number, part in enumerate(self.parts, 1))
+            assert allows(kwargs["response_format"]["grammar"], text), text
         for start in range(0, len(text), self.piece):
-            yield ChatGenerationChunk(message=AIMessageChunk(text[start : start + self.piece]))
+            metadata: dict[str, Any] = {}
+            if kwargs.get("logprobs"):
+                token = {"token": text[start : start + self.piece], "logprob": self.log_probability}
+                metadata = {"logprobs": {"content": [token]}}
+            yield ChatGenerationChunk(
+                message=AIMessageChunk(text[start : start + self.piece], response_metadata=metadata)
+            )
         usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_token_details": {"cache_read": 4}}
-        metadata = {"finish_reason": self.finish_reason}
-        yield ChatGenerationChunk(message=AIMessageChunk("", usage_metadata=usage, response_metadata=metadata))
+        yield ChatGenerationChunk(message=AIMessageChunk("", usage_metadata=usage))

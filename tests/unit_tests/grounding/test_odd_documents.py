@@ -19,7 +19,7 @@ FILLER = "The mill closed early and the river was quiet. "
 
 
 def model(**options) -> ScriptedModel:
-    return ScriptedModel(states="bridge", answer="The bridge was opened in 1932.", quotes=f'"{BRIDGE}" [1]', **options)
+    return ScriptedModel(states="bridge", answer="The bridge was opened in 1932.", **options)
 
 
 def answered(documents, **options):
@@ -49,12 +49,12 @@ def test_odd_metadata_does_not_raise(metadata):
     assert (citation.source_start, citation.source_end) == (offset, offset + len(BRIDGE))
 
 
-def test_documents_of_one_id_with_mixed_offsets_are_arranged():
+def test_documents_of_one_id_with_mixed_offsets_are_read():
     documents = [
         Document(id="d", page_content=f"{BRIDGE} {i}.", metadata={"start_index": start})
         for i, start in enumerate(("7", None, 3, 2.5, 1))
     ]
-    answer = GroundedAnswerer(RunnableLambda(lambda _: documents), model(), answerable_above=None).invoke(QUESTION)
+    answer = GroundedAnswerer(RunnableLambda(lambda _: documents), model(), abstain_above=None).invoke(QUESTION)
     assert answer.abstained is None
 
 

@@ -132,3 +132,28 @@ def test_instructions_are_found(text, kind):
 )
 def test_honest_text_is_no_instruction(text):
     assert list(find_instructions(text)) == []
+
+
+PAGE = (
+    "Section 4. The tenant shall give\nnotice in writing at least three months\nbefore the end of the term. "
+    "The fee is\n40 euros.\nDeposits\n- are due in May\n- are paid back"
+)
+
+
+def test_a_quote_runs_over_the_line_breaks_of_a_page():
+    shown = [PAGE[start:end] for start, end in quotable_units(PAGE)]
+    assert shown == [
+        "Section 4.",
+        "The tenant shall give\nnotice in writing at least three months\nbefore the end of the term.",
+        "The fee is\n40 euros.",
+        "Deposits",
+        "- are due in May",
+        "- are paid back",
+    ]
+    # What speaks to the model is looked for line by line all the same.
+    assert "The fee is" in [PAGE[start:end] for start, end in sentences(PAGE)]
+
+
+def test_lists_tables_and_headings_stay_lines():
+    text = "# Install\npip install it\n| a | b |\n| 1 | 2 |\nName: Ann\nRole: cook\n文字在这里结束于标点。\n下一行"
+    assert [text[start:end] for start, end in quotable_units(text)] == text.split("\n")

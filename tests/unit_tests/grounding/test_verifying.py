@@ -122,3 +122,8 @@ def test_what_says_that_it_is_not_said(statement):
 )
 def test_what_says_something(statement):
     assert not declines(statement)
+
+
+def test_a_capital_within_a_word_begins_no_name():
+    assert support("The iPod was sold on eBay.", "the ipod, sold on eBay").missing == ()
+    assert support("He met Ann.", "He met Ben.").missing == ("Ann",)

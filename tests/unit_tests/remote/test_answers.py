@@ -146,6 +146,16 @@ def test_a_call_may_name_another_model_of_the_server(remote, server):
         remote.invoke(QUESTION, model="absent")
 
 
+def test_what_counts_for_an_adapter_reads_the_models_files(remote, server, tiny_checkpoint):
+    from langchain_qwen.history import HistoryTrimmer
+
+    messages, report = HistoryTrimmer(remote.bind(model="other")).with_report([HumanMessage(QUESTION)])
+    assert remote.invoke(messages, model="other").usage_metadata["input_tokens"] == report.tokens_after
+    named_by_its_folder = ChatQwen(base_url=URL, model=str(tiny_checkpoint))  # `tokenizer` is `model` then
+    other = named_by_its_folder.as_local({"model": "other"})
+    assert other.get_num_tokens(QUESTION) == remote.get_num_tokens(QUESTION)
+
+
 def test_the_window_is_the_smaller_one(remote, server, tiny_checkpoint, monkeypatch):
     monkeypatch.setattr(server, "max_model_len", 100)
     with ChatQwen(base_url=URL + "/", model="qwen", tokenizer=str(tiny_checkpoint), max_tokens=10) as model:
@@ -254,6 +264,7 @@ class TestSettings:
             ({"base_url": "http://me:pass@server/v1"}, "api_key"),
             ({"base_url": "http://server/v1?key=1"}, "path"),
             ({"base_url": "server:8000"}, "http://host:8000/v1"),
+            ({"base_url": "http://server:99999/v1"}, "http://host:8000/v1"),
             ({"base_url": URL, "precision": "int4"}, "precision"),
             ({"base_url": URL, "kv_cache_bytes": 1 << 20}, "kv_cache_bytes"),
             ({"tokenizer": "coder-0.5b"}, "base_url"),

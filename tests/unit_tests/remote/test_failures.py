@@ -317,6 +317,15 @@ class TestConnections:
             monkeypatch.setattr(connection, "way", lambda: {"transport": httpx.AsyncHTTPTransport(**trusted)})
             assert ask(engine(local, url="https://server/v1")) != []
 
+    @pytest.mark.parametrize("proxy", ["socks9://proxy:1"])
+    def test_a_proxy_of_the_environment_that_cannot_be_used(self, local, ask, monkeypatch, proxy):
+        monkeypatch.setattr(connection, "way", dict)  # that of httpx itself
+        monkeypatch.setenv("ALL_PROXY", proxy)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with pytest.raises(errors.ConfigurationError, match="proxy"):
+            ask(engine(local))
+
     def test_a_server_without_end_of_its_line(self, local, server, ask, monkeypatch):
         monkeypatch.setattr("langchain_qwen.engine.remote.wire.LONGEST_LINE", 1000)
 
@@ -396,6 +405,16 @@ class TestServersOfAnotherKind:
         constrained = Request((1, 2), 8, frozenset({264}), constraint=Constraint(tokenizer.llguidance, 'start: "abc"'))
         with pytest.raises(errors.ServerCapabilityError, match=f"{where}.*backend guidance"):
             ask(engine(local), constrained)
+
+    @pytest.mark.parametrize(
+        "fault", [status(500, {"error": {"message": "Internal server error"}}), after(then=error_event)]
+    )
+    def test_a_500_to_a_grammar_names_the_flag(self, local, server, ask, fault):
+        server.faults.extend([fault, fault])
+        grammar = Constraint(local._open().tokenizer.llguidance, 'start: "abc"')
+        with pytest.raises(errors.ServerCapabilityError, match=r"backend guidance.*log"):
+            ask(engine(local, max_retries=1), Request((1, 2), 8, frozenset({264}), constraint=grammar))
+        assert not server.faults
 
     def test_no_log_probabilities(self, local, server, ask):
         server.faults.append(after(39, then=hang))

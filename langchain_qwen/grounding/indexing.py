@@ -1,0 +1,104 @@
+"""What questions are answered from: a retriever as it is, or an index made of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from langchain_core.callbacks import CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import Runnable
+from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
+from pydantic import ConfigDict
+
+from langchain_qwen.errors import InvalidParameterError
+from langchain_qwen.grounding.retrieving import BM25Retriever, HybridRetriever, split_documents
+from langchain_qwen.grounding.steps import Across
+from langchain_qwen.personas import detect, language_of
+
+_CHUNK_TOKENS = 200
+_SAMPLE = 4000  # characters from which the documents' language is told
+_SURE = 0.6
+
+
+class Source:
+    """Where documents come from.
+
+    Args:
+        given: A retriever, documents, or texts.
+        k: How many documents are wanted.
+        embeddings: For vectors beside BM25.
+        count: Counts the tokens of a text.
+
+    Attributes:
+        retriever: From a text to documents, best first.
+
+    Raises:
+        InvalidParameterError: It is none of these.
+    """
+
+    def __init__(
+        self,
+        given: Runnable[str, list[Document]] | Sequence[Document | str],
+        k: int,
+        embeddings: Embeddings | None,
+        count: Callable[[str], int],
+    ):
+        self.retriever: Runnable[str, list[Document]]
+        self._language: str | None = None
+        if isinstance(given, VectorStore):
+            raise InvalidParameterError(
+                f"a {type(given).__name__} is no retriever; give it as vector_store.as_retriever()"
+            )
+        if isinstance(given, Runnable):
+            if embeddings is not None:
+                raise InvalidParameterError("embeddings are for documents or texts; a retriever has its own")
+            self.retriever = given
+            return
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise InvalidParameterError(
+                f"give a retriever, or a list of documents or texts, not one {type(given).__name__}"
+            )
+        chunks = split_documents(given, chunk_tokens=_CHUNK_TOKENS, count=count)
+        words = BM25Retriever(documents=chunks, k=k)
+        if embeddings is None:
+            self.retriever = words
+            sample = " ".join(chunk.page_content[: _SAMPLE // 10] for chunk in chunks[:10])
+            self._language = detect(sample, at_least=_SURE).code
+        else:
+            store = InMemoryVectorStore(embeddings)
+            # Chunks of one document share its id, and the store wants one for each.
+            store.add_documents(chunks, ids=[str(number) for number in range(len(chunks))])
+            self.retriever = HybridRetriever(retrievers=[words, _Vectors(store=store, chunks=chunks, k=k)], k=k)
+
+    def across(self, question: str) -> Across | None:
+        """Whether words alone would find little for a question, since it is in another language than the documents."""
+        asked = detect(question, at_least=_SURE).code if self._language else None
+        if asked is None or self._language is None or asked == self._language:
+            return None
+        documents, other = language_of(self._language).english, language_of(asked).english
+        return Across(
+            documents,
+            f"The documents are in {documents} and the question is in {other}: words alone find little across "
+            "languages. Give embeddings=, or translate_queries=True.",
+        )
+
+
+class _Vectors(BaseRetriever):
+    """The chunks nearest to a question by their vectors."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    store: InMemoryVectorStore
+    chunks: list[Document]
+    k: int
+
+    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:  # noqa: ARG002
+        found = self.store.similarity_search(query, self.k)
+        return [self.chunks[int(document.id or 0)] for document in found]
+
+
+def estimated_tokens(text: str) -> int:
+    """About as many tokens as a text has, for models that do not count: one for three bytes."""
+    return len(text.encode(errors="replace")) // 3 + 1
