@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from tests.integration_tests.conftest import MODEL
 
 COOKBOOK = Path(__file__).parents[2] / "cookbook"
-AT_A_SERVER = ("07_scaling_out.ipynb",)  # tests/vllm runs them
+AT_A_SERVER = ("07_scaling_out.ipynb",)  # tests/vllm runs it
 NOTEBOOKS = sorted(path.name for path in COOKBOOK.glob("*.ipynb") if path.name not in AT_A_SERVER)
 
 # A piece of a cell's code, and what its output has to hold: whatever the model, and with the model it was written for.
@@ -124,8 +124,14 @@ def test_the_output_that_is_kept(name):
     check(notebook, WITH_THE_1_5B[name])
 
 
-def run(name):
-    """The notebook with the outputs of a run; an error in it is one here."""
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs(name, monkeypatch):
+    check(run(name, monkeypatch), ALWAYS[name])
+
+
+def run(name, monkeypatch):
+    """Run a notebook with the tests' model; each error in it is one here."""
+    monkeypatch.setenv("COOKBOOK_MODEL", MODEL)
     notebook = nbformat.read(COOKBOOK / name, as_version=4)
     for cell in notebook.cells:
         cell.source = cell.source.replace("coder-1.5b", MODEL)
@@ -133,9 +139,7 @@ def run(name):
             cell.outputs = []
     place = {"metadata": {"path": str(COOKBOOK)}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
+    printed = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert printed
+    assert not [output for output in printed if output.output_type == "error"]
     return notebook
-
-
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_runs(name):
-    check(run(name), ALWAYS[name])
