@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,17 +28,15 @@ from typing_extensions import Self
 
 from langchain_qwen import structured_output
 from langchain_qwen._version import __version__
+from langchain_qwen.backends import AtServer, Backend, OnThisMachine, check_place
 from langchain_qwen.bounds import answer_room, check_bias
 from langchain_qwen.checkpoints import Checkpoint
-from langchain_qwen.checkpoints.aliases import cache_root
 from langchain_qwen.checkpoints.devices import require_torch
-from langchain_qwen.engine import Constraint, Engine, Request, prefixes
-from langchain_qwen.engine.loading import load_engine
-from langchain_qwen.engine.local import LocalEngine
-from langchain_qwen.engine.sharing import EngineKey, Leases
-from langchain_qwen.errors import EngineError, InvalidParameterError
+from langchain_qwen.engine import Constraint, Engine, Request
+from langchain_qwen.engine.sharing import Leases
+from langchain_qwen.errors import ContextOverflowError, InvalidParameterError
 from langchain_qwen.opening import Opener, OpenModel, Source
-from langchain_qwen.output import content_blocks
+from langchain_qwen.output import content_blocks, deciding
 from langchain_qwen.output.answer import PROVIDER, Answer, Spent
 from langchain_qwen.output.passes import after_results
 from langchain_qwen.output.plan import PLAN_ARGUMENTS, OutputPlan, plan_output, shown
@@ -54,11 +51,13 @@ from langchain_qwen.parameters import (
 from langchain_qwen.profile import profile_of
 from langchain_qwen.prompting import Prompter, check_conversation
 from langchain_qwen.prompting.roles import Role, to_roles
+from langchain_qwen.reading import Watch, events_only
 from langchain_qwen.results import Closing, as_result, combined_llm_outputs
 from langchain_qwen.structured_output import as_response_format
-from langchain_qwen.together import Together, adrain, drain
+from langchain_qwen.together import Together, adrain, drain, interruption
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
+_NOT_SHOWN = ("metadata", "profile", "callbacks", "api_key")
 
 content_blocks.register()
 
@@ -72,7 +71,16 @@ class _Call:
     parameters: GenerationParameters
     request: Request
     otherwise: _Call | None
-    """What follows where this brings nothing; see `langchain_qwen.output.passes`."""
+    """What follows where this brings nothing; see `langchain_qwen.output.passes`. For a pass that decides, what is
+    generated where there is no room for it."""
+    then: Callable[[str], _Call] | None = None
+    """What follows a pass that decides, by what it said."""
+
+    def next(self, answer: Answer) -> _Call | None:
+        """What has to be generated after this."""
+        if not answer.wanting:
+            return None
+        return self.then(answer.decision) if self.then else self.otherwise
 
 
 class ChatQwen(GenerationParameters, Together):
@@ -93,13 +101,30 @@ class ChatQwen(GenerationParameters, Together):
     When an answer begins and they have been saved anew since, they are read again, weights included; counting tokens
     goes by what was read last. A branch of a hub id (`revision`) stays at the commit where it was found first.
 
+    With `base_url` the model runs at a server, vLLM alone or under Ray Serve, and everything else stays as it is:
+
+    ```python
+    ChatQwen(base_url="http://gpu-box:8000/v1", model="qwen", tokenizer="Qwen/Qwen2.5-7B-Instruct")
+    ```
+
+    The promise that an answer depends on the request alone, to the bit, is that of the engine on this machine; at a
+    server it ends: what else runs there, and what it has cached, may change an answer.
+
     Errors are those of `langchain_qwen.errors`; bad input raises before weights are loaded where that is possible.
     """
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid", arbitrary_types_allowed=True)
 
     model: str = Field(default=DEFAULT_MODEL, alias="model_name")
-    """A hub id, a local folder, or an alias that `langchain-qwen pull` knows (`coder-1.5b`, `coder-0.5b`)."""
+    """A hub id, a local folder, or an alias that `langchain-qwen pull` knows (`coder-1.5b`, `coder-0.5b`); with
+    `base_url` the server's name for the model, or for an adapter (LoRA) of it."""
+
+    base_url: str | None = None
+    """The API of a server, as "http://host:8000/v1": answers come from there, and no weights are loaded here."""
+
+    tokenizer: str | None = None
+    """With `base_url`: hub id, folder or alias of the model that the server runs, for its tokenizer, template and
+    defaults; None is `model`. Its weights are not needed."""
 
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
@@ -127,10 +152,11 @@ class ChatQwen(GenerationParameters, Together):
     """Generate in streaming mode also under `invoke`, so that callbacks see every token."""
 
     api_key: SecretStr | None = Field(default=None, exclude=True)
-    """Not used by a model on this machine; accepted since LangChain's standard parameters include it."""
+    """The server's key; a model on this machine needs none. Kept out of logs, traces and what is saved."""
 
-    max_retries: int | None = None
-    """Not used: nothing here fails by chance. Accepted since LangChain's standard parameters include it."""
+    max_retries: int | None = Field(default=None, ge=0)
+    """How often a request to a server is sent again where nothing of its answer has come; None is twice. Nothing on
+    this machine fails by chance."""
 
     _leases: Leases = PrivateAttr(default_factory=Leases)
     _opener: Opener = PrivateAttr(default_factory=Opener)
@@ -157,6 +183,12 @@ class ChatQwen(GenerationParameters, Together):
         self._add_version("langchain-qwen", __version__)
         return self
 
+    @model_validator(mode="after")
+    def check_server(self) -> Self:
+        """Refuse settings that belong to a server where there is none, or to this machine where there is one."""
+        check_place(self.base_url, {name: getattr(self, name) for name in self.model_fields_set})
+        return self
+
     # -- identity -----------------------------------------------------------------------------------------------
 
     @property
@@ -164,14 +196,24 @@ class ChatQwen(GenerationParameters, Together):
         """`model`, under the name that most LangChain models have it."""
         return self.model
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What it is first, then what was set; not what LangChain writes into every model."""
+        first = {name: getattr(self, name) for name in ("model", "precision", "device")}
+        others = {name: field for name, field in type(self).model_fields.items() if name not in (*first, *_NOT_SHOWN)}
+        given = {name: getattr(self, name) for name in others}
+        was_set = (
+            name for name, field in others.items() if given[name] != field.get_default(call_default_factory=True)
+        )
+        return [*first.items(), *((name, given[name]) for name in was_set)]
+
     @property
     def _llm_type(self) -> str:
         return "chat-qwen"
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        names = ("model", "revision", "precision", "quantization_config", "device", *GenerationParameters.model_fields)
-        return {name: getattr(self, name) for name in names}
+        places = ("model", "base_url", "tokenizer", "revision", "precision", "quantization_config", "device")
+        return {name: getattr(self, name) for name in (*places, *GenerationParameters.model_fields)}
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -195,12 +237,12 @@ class ChatQwen(GenerationParameters, Together):
         return params
 
     def _resolve_model_profile(self) -> ModelProfile:
-        return profile_of(self.model)
+        return profile_of(self._files)
 
     @property
     def context_window(self) -> int:
-        """Tokens that prompt and answer may have together; read from the checkpoint, without its weights."""
-        return self._open().checkpoint.context_window
+        """Tokens that prompt and answer may have together; read from the checkpoint, or told by the server."""
+        return self._backend.window(self._open().checkpoint)
 
     @property
     def prompter(self) -> Prompter:
@@ -250,19 +292,22 @@ class ChatQwen(GenerationParameters, Together):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  core calls it for streams only
+        run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return as_result(drain([self._stream(messages, stop, **one) for one in self._answers(stop, kwargs)]))
+        told = events_only(run_manager)  # of tokens, core tells for streams only
+        return as_result(drain([self._stream(messages, stop, told, **one) for one in self._answers(stop, kwargs)]))
 
     async def _agenerate(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return as_result(await adrain([self._astream(messages, stop, **one) for one in self._answers(stop, kwargs)]))
+        told = events_only(run_manager)
+        streams = [self._astream(messages, stop, told, **one) for one in self._answers(stop, kwargs)]
+        return as_result(await adrain(streams))
 
     def _answers(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The arguments of each of `n` answers."""
@@ -281,7 +326,7 @@ class ChatQwen(GenerationParameters, Together):
         **kwargs: Any,
     ) -> Generator[ChatGenerationChunk, None, None]:
         closing = self._closing(stop, kwargs)
-        with contextlib.closing(self._chunks(messages, stop, **kwargs)) as chunks:
+        with contextlib.closing(self._chunks(messages, stop, Watch(run_manager), **kwargs)) as chunks:
             for chunk in map(closing.close, chunks):
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -295,7 +340,7 @@ class ChatQwen(GenerationParameters, Together):
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         closing = self._closing(stop, kwargs)
-        async with contextlib.aclosing(self._achunks(messages, stop, **kwargs)) as chunks:
+        async with contextlib.aclosing(self._achunks(messages, stop, Watch(run_manager), **kwargs)) as chunks:
             async for chunk in chunks:
                 closing.close(chunk)
                 if run_manager:
@@ -313,46 +358,52 @@ class ChatQwen(GenerationParameters, Together):
     def _chunks(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
+        stop: list[str] | None,
+        watch: Watch,
         **kwargs: Any,
     ) -> Generator[ChatGenerationChunk, None, None]:
         call: _Call | None = self._prepare(messages, stop, kwargs)
         spent = Spent()
         while call is not None:
-            engine, request = self._engine(call)
-            answer = self._answer(call, engine, spent)
+            now, engine, request = self._engine(call)
+            answer = self._answer(now, engine, spent)
             events = engine.stream(request)
             try:
                 for event in events:
+                    watch.see(event)
                     yield from answer.feed(event)
                     if answer.complete:
                         break
             finally:
+                watch.close()
                 events.close()
-            call = call.otherwise if answer.wanting else None
+            call = now.next(answer)
 
     async def _achunks(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
+        stop: list[str] | None,
+        watch: Watch,
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         # Reading files, compiling grammars and loading weights must not block the event loop.
         call: _Call | None = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
         spent = Spent()
         while call is not None:
-            engine, request = await asyncio.to_thread(self._engine, call)
-            answer = self._answer(call, engine, spent)
+            now, engine, request = await asyncio.to_thread(self._engine, call)
+            answer = self._answer(now, engine, spent)
             events = engine.astream(request)
             try:
                 async for event in events:
+                    await watch.asee(event)
                     for chunk in answer.feed(event):
                         yield chunk
                     if answer.complete:
                         break
             finally:
+                watch.close()
                 await events.aclose()
-            call = call.otherwise if answer.wanting else None
+            call = await asyncio.to_thread(now.next, answer)
 
     def _read_call(
         self, stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -384,7 +435,31 @@ class ChatQwen(GenerationParameters, Together):
         # Says so now where reading megabytes would only tell how many too many they are.
         answer_room(model.prompter.least(messages), parameters.max_tokens, checkpoint.context_window, "at least ")
         deadline = None if parameters.timeout is None else started + parameters.timeout
-        return self._pass(model, plan, parameters, roles, deadline)
+        call = self._pass(model, plan, parameters, roles, deadline)
+        decides = parameters.decide_calls and not parameters.continue_final_message and deciding.is_open(plan)
+        return self._deciding(call, roles) if decides else call
+
+    def _deciding(self, call: _Call, roles: list[Role]) -> _Call:
+        """The pass that decides which calls are made; see `langchain_qwen.output.deciding`."""
+        model, plan, deadline = call.model, call.plan, call.request.deadline
+        checkpoint = model.checkpoint
+        none = model.tokenizer.encode(deciding.NONE)[0]
+        asked = OutputPlan(grammar=deciding.grammar(plan), calls=False, shown=False, decides=True)
+        parameters = GenerationParameters(
+            temperature=0.0,
+            repetition_penalty=1.0,
+            max_tokens=deciding.MAX_TOKENS,
+            logit_bias={none: deciding.leaning(checkpoint.config["hidden_size"])},
+        )
+        try:
+            first = self._pass(model, asked, parameters, deciding.question(plan, roles), deadline)
+        except ContextOverflowError:
+            return call
+
+        def then(text: str) -> _Call:
+            return self._pass(model, deciding.decided(plan, text), call.parameters, roles, deadline)
+
+        return replace(first, otherwise=call, then=then)
 
     def _pass(
         self,
@@ -410,36 +485,38 @@ class ChatQwen(GenerationParameters, Together):
             top_logprobs=parameters.top_logprobs if parameters.logprobs is not True else parameters.top_logprobs or 0,
             constraint=constraint,
             deadline=deadline,
+            interrupted=interruption(),
         )
         return _Call(model, plan, parameters, request, otherwise)
 
-    def _engine(self, call: _Call) -> tuple[Engine, Request]:
-        """The engine, and the request cut to what its KV memory holds where no length was asked for.
+    def _engine(self, call: _Call) -> tuple[_Call, Engine, Request]:
+        """What is generated, the engine, and the request cut to what its KV memory holds where no length was asked for.
 
         What is still too long, the engine refuses.
         """
         engine = self._shared_engine(call.model.checkpoint, call.request.deadline)
-        if call.parameters.max_tokens is not None:
-            return engine, call.request
         room = max(1, engine.info.context_window - len(call.request.prompt_ids))
-        return engine, replace(call.request, max_tokens=min(call.request.max_tokens, room))
+        if call.then and call.otherwise and room < call.request.max_tokens:
+            return self._engine(call.otherwise)
+        if call.parameters.max_tokens is not None:
+            return call, engine, call.request
+        return call, engine, replace(call.request, max_tokens=min(call.request.max_tokens, room))
 
     def _shared_engine(self, checkpoint: Checkpoint, deadline: float | None = None) -> Engine:
         """The engine that all in this process with the same weights share, loaded if need be."""
-        quantization = json.dumps(self.quantization_config, sort_keys=True)
-        key = EngineKey(checkpoint.fingerprint, self.precision, quantization, self.device, self.kv_cache_bytes)
-        return self._leases.get(
-            key,
-            lambda: load_engine(
-                checkpoint,
-                precision=self.precision,
-                device=self.device,
-                kv_cache_bytes=self.kv_cache_bytes,
-                quantization_config=self.quantization_config,
-            ),
-            place=checkpoint.path,
-            deadline=deadline,
-        )
+        return self._backend.engine(checkpoint, deadline)
+
+    @property
+    def _backend(self) -> Backend:
+        """Where answers are generated."""
+        if self.base_url is not None:
+            return AtServer(self._leases, self.base_url, self.api_key, self.max_retries)
+        return OnThisMachine(self._leases, self.precision, self.device, self.kv_cache_bytes, self.quantization_config)
+
+    @property
+    def _files(self) -> str:
+        """What names the files on this machine."""
+        return self.model if self.base_url is None else self.tokenizer or self.model
 
     def _answer(self, call: _Call, engine: Engine, spent: Spent) -> Answer:
         return Answer(
@@ -448,15 +525,15 @@ class ChatQwen(GenerationParameters, Together):
             stop=call.parameters.stop or (),
             with_logprobs=call.request.top_logprobs is not None,
             prompt_tokens=len(call.request.prompt_ids),
-            metadata=_identity(call.model.checkpoint, engine),
+            metadata=self._backend.identity(call.model.checkpoint, engine),
             spent=spent,
         )
 
     def _open(self, model: str | None = None, *, fresh: bool = False) -> OpenModel:
         """The files of `model`, or of this object's own model; see `Opener`."""
-        own = model is None or model == self.model
-        revision = self.revision if own else None
-        source = Source(model or self.model, revision, self.cache_dir, self.local_files_only)
+        name, server = model or self.model, self.base_url is not None
+        files, revision = (self._files, self.revision) if server or name == self.model else (name, None)
+        source = Source(files, revision, self.cache_dir, self.local_files_only, name if server else None)
         return self._opener.open(source, fresh=fresh)
 
     # -- tools and structured output ----------------------------------------------------------------------------
@@ -526,7 +603,7 @@ class ChatQwen(GenerationParameters, Together):
     # -- life ---------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Load the weights now rather than at the first call."""
+        """Load the weights now rather than at the first call; of a server, ask whether it has the model."""
         self._shared_engine(self._open(fresh=True).checkpoint)
 
     def warm(
@@ -536,23 +613,21 @@ class ChatQwen(GenerationParameters, Together):
     ) -> int:
         """Have ready what prompts begin with, so that their answers start sooner.
 
-        It is computed once and kept in this package's cache folder, from where later processes read it.
+        It is computed once and kept in this package's cache folder, from where later processes read it. A server is
+        asked for one token, twice: its own prefix cache keeps what it likes.
 
         Args:
             messages: What the prompts begin with; the user's message comes after.
             tools: The tools that will be bound.
 
         Returns:
-            How many tokens are ready; those of the last, not quite full block of 16 are not.
+            How many tokens are ready; those of the last, not quite full block of 16 are not. 0 where a server does not
+            tell (`--enable-prompt-tokens-details`).
         """
         model, bound = self._open(fresh=True), shown(_openai_tools(tools))
-        checkpoint = model.checkpoint
         one, other = (model.prompter.encode([*messages, HumanMessage(text)], bound) for text in ("a", "b"))
         shared = next(n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-        engine = self._shared_engine(checkpoint)
-        if not isinstance(engine, LocalEngine):
-            raise EngineError("only the engine of this machine keeps the beginnings of prompts")
-        return prefixes.warm(engine, one[:shared], cache_root() / "prefixes", checkpoint.fingerprint)
+        return self._backend.warm(model.checkpoint, one[:shared])
 
     def close(self) -> None:
         """Release the weights; they are freed when no other model object uses them. Later calls raise."""
@@ -578,10 +653,3 @@ def _openai_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
     """LangChain's form leaves out `extras`, which say whether a tool is `repeatable`."""
     extras = tool.get("extras") if isinstance(tool, Mapping) else getattr(tool, "extras", None)
     return {**convert_to_openai_tool(tool, strict=strict), **({"extras": extras} if extras else {})}
-
-
-def _identity(checkpoint: Checkpoint, engine: Engine) -> dict[str, Any]:
-    """Which model, in which form, as response metadata."""
-    precision = engine.info.precision
-    fingerprint = f"{checkpoint.fingerprint[:16]}-{precision}"
-    return {"model_name": checkpoint.name, "precision": precision, "system_fingerprint": fingerprint}

@@ -25,7 +25,14 @@
     ├── EngineError                   the engine could not finish
     │   ├── EngineClosedError         used after close()
     │   ├── OutOfMemoryError          weights or KV memory do not fit (also a MemoryError)
-    │   └── GenerationTimeoutError    the call's `timeout` passed
+    │   ├── GenerationTimeoutError    the call's `timeout` passed
+    │   └── ServerError               a model server failed, which a caller may ask again
+    │       ├── ServerUnreachableError   nobody answers at `base_url`, or no TLS connection comes about
+    │       ├── ServerAccessError     it refuses the key
+    │       ├── ServerBusyError       it has too much to do (429, 503), also after all retries
+    │       ├── ServerTimeoutError    no first token came in time
+    │       ├── ServerCapabilityError it lacks what is needed; names the flag that it has to be started with
+    │       └── AnswerLostError       it died or stalled in mid-answer; holds the text so far
     ├── OutputTruncatedError          constrained output was cut by max_tokens
     └── OutputFormatError             an answer does not keep to the promised form
 
@@ -180,6 +187,46 @@ class OutOfMemoryError(EngineError, MemoryError):
 
 class GenerationTimeoutError(EngineError, core.ModelTimeoutError, TimeoutError):
     """The call's `timeout` passed before the answer was complete."""
+
+
+class ServerError(EngineError, core.ModelAPIError):
+    """A model server failed."""
+
+
+class ServerUnreachableError(ServerError, core.ModelConnectionError, ConnectionError):
+    """No connection to the server: refused, no such name, or TLS failed."""
+
+
+class ServerAccessError(ServerError, core.ModelAuthenticationError):
+    """The server refuses the key, or wants one."""
+
+
+class ServerBusyError(ServerError, core.ModelRateLimitError):
+    """The server has too much to do, also after all retries."""
+
+
+class ServerTimeoutError(ServerError, core.ModelTimeoutError, TimeoutError):
+    """The server took the request and did not begin to answer in time."""
+
+
+class ServerCapabilityError(ServerError):
+    """The server lacks what this package needs: another program or model, or a flag that it has to be started with."""
+
+
+class AnswerLostError(ServerError):
+    """The server died, stalled or wrote nonsense in the middle of an answer.
+
+    Attributes:
+        text: The answer so far, as the model wrote it.
+        token_ids: Its tokens.
+    """
+
+    _keywords = ("text", "token_ids")
+
+    def __init__(self, message: str, *, text: str, token_ids: tuple[int, ...]):
+        super().__init__(message)
+        self.text = text
+        self.token_ids = token_ids
 
 
 class OutputTruncatedError(QwenError, core.OutputParserException):

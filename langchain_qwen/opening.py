@@ -25,12 +25,16 @@ _State = tuple[tuple[int, ...] | None, ...]
 
 
 class Source(NamedTuple):
-    """Arguments of `resolve`: what a model is asked for by."""
+    """Arguments of `resolve`: what a model is asked for by.
+
+    `served_as` is the name of one that runs at a server: of that no weights are needed here.
+    """
 
     model: str
     revision: str | None
     cache_dir: str | None
     local_files_only: bool
+    served_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,19 @@ class Opener:
 
 
 def _open(source: Source) -> OpenModel:
-    model, revision, cache_dir, local_files_only = source
-    checkpoint = resolve(model, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
+    model, revision, cache_dir, offline, served_as = source
+    weights = served_as is None
+    checkpoint = resolve(model, revision=revision, cache_dir=cache_dir, local_files_only=offline, weights=weights)
+    if served_as is not None:
+        checkpoint = replace(checkpoint, name=served_as)
     state = _state(checkpoint)
-    tokenizer = Tokenizer.from_folder(checkpoint.path, checkpoint.vocab_size, sorted(checkpoint.eos_token_ids))
+    tokenizer = tokenizer_of(checkpoint)
     return OpenModel(checkpoint, tokenizer, Prompter.from_folder(checkpoint.path, tokenizer), state)
+
+
+def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
+    """Its tokenizer; one object for all who ask."""
+    return Tokenizer.from_folder(checkpoint.path, checkpoint.vocab_size, sorted(checkpoint.eos_token_ids))
 
 
 def _state(checkpoint: Checkpoint) -> _State:

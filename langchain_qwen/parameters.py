@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from langchain_qwen.engine import SamplingParams
 from langchain_qwen.errors import InvalidParameterError, UnknownParameterError
+from langchain_qwen.other_names import PARAMETERS
 
 # The longest answer that Qwen2.5 is published for.
 MAX_ANSWER_TOKENS = 8192
@@ -86,6 +87,12 @@ class GenerationParameters(BaseModel):
     within the same call, with this text as a system message behind the prompt and without calls; True is the text that
     was found best. False turns this off. A tool that may say something else when called again has
     `extras={"repeatable": True}`. Usage counts both passes; the second one's prompt is longer by the hint."""
+
+    decide_calls: bool = True
+    """Whether a short first pass decides which tools are called, where tools are bound and the model may choose: none,
+    one or several. It is asked behind examples (`langchain_qwen.output.deciding`), which small models need; without it,
+    the model decides while it answers. Usage counts it, about 1,100 tokens of prompt that come from the prefix cache
+    after the first time. It is left out where it does not fit into the window."""
 
     stream_usage: bool | None = None
     """Whether the last chunk of a stream says how many tokens were used; None is yes."""
@@ -200,7 +207,8 @@ def check_names(given: Iterable[str], accepted: Set[str]) -> None:
     for name in given:
         if name not in accepted:
             near = difflib.get_close_matches(name, accepted, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(accepted))}"
+            otherwise = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(accepted))}"
+            hint = PARAMETERS.get(name, otherwise)
             raise UnknownParameterError(f"there is no parameter {name!r}; {hint}")
 
 

@@ -4,21 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
 
 from langchain_qwen.engine.local import MAX_RUNNING
+from langchain_qwen.reading import Listening
 from langchain_qwen.results import combined
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
+
+
+_interrupted: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("interrupted", default=None)
+
+
+def interruption() -> threading.Event | None:
+    """What is set when the work that this call belongs to is to end; see `interruptible`."""
+    return _interrupted.get()
+
+
+def interruptible(task: Callable[[], Result]) -> Result:
+    """Run on a thread of its own, so that Ctrl-C, which reaches the caller's alone, ends all calls within.
+
+    Where threads wait for each other, Python raises KeyboardInterrupt only when all have come to their end.
+    """
+    context, event = contextvars.copy_context(), threading.Event()
+    context.run(_interrupted.set, event)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(context.run, task)
+        try:
+            return future.result()
+        except BaseException:
+            event.set()
+            raise
 
 
 def side_by_side(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
@@ -37,11 +63,13 @@ def drain(streams: Sequence[Generator[Item, None, None]]) -> list[list[Item]]:
     The first stream goes ahead until its first item, so that the others find its prompt computed.
     """
     first, *others = streams
-    if not others:
-        return [list(first)]
-    head = next(first)
-    tasks: list[Callable[[], list[Item]]] = [lambda: [head, *first], *(lambda s=s: list(s) for s in others)]
-    return side_by_side(tasks)
+
+    def drain_all() -> list[list[Item]]:
+        head = next(first)
+        tasks: list[Callable[[], list[Item]]] = [lambda: [head, *first], *(lambda s=s: list(s) for s in others)]
+        return side_by_side(tasks)
+
+    return interruptible(drain_all) if others else [list(first)]
 
 
 async def adrain(streams: Sequence[AsyncGenerator[Item, None]]) -> list[list[Item]]:
@@ -58,7 +86,7 @@ async def adrain(streams: Sequence[AsyncGenerator[Item, None]]) -> list[list[Ite
     return [[head, *ahead], *behind]
 
 
-class Together(BaseChatModel):
+class Together(Listening):
     """A chat model whose engine gains from several calls at once."""
 
     def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
@@ -72,7 +100,7 @@ class Together(BaseChatModel):
             partial(one, [prompt], *args, run_id=run_id, **kwargs)
             for prompt, run_id in zip(messages, run_ids, strict=True)
         ]
-        return combined(side_by_side(tasks))
+        return combined(interruptible(partial(side_by_side, tasks)))
 
     def batch(
         self,
@@ -81,7 +109,7 @@ class Together(BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """As in every Runnable; without a `max_concurrency`, as many run together as the engine takes."""
-        return super().batch(inputs, _wide(config), **kwargs)
+        return interruptible(partial(super().batch, inputs, _wide(config), **kwargs))
 
     def batch_as_completed(
         self,

@@ -86,13 +86,16 @@ class Checkpoint:
         return identity.fingerprint(self.config, self.weight_files)
 
 
-def open_folder(path: str | Path, name: str | None = None, *, revision: str | None = None) -> Checkpoint:
+def open_folder(
+    path: str | Path, name: str | None = None, *, revision: str | None = None, weights: bool = True
+) -> Checkpoint:
     """Check that a folder holds a usable checkpoint, without loading weights or running code from it.
 
     Args:
         path: The folder.
         name: What it was asked for by; None is its path.
         revision: Its commit, where it is a snapshot from a hub.
+        weights: Whether it has to have weights; a server has its own.
 
     Raises:
         UnsupportedModelError: It is not a Qwen2 causal language model.
@@ -105,7 +108,8 @@ def open_folder(path: str | Path, name: str | None = None, *, revision: str | No
     try:
         config = read_object(path / "config.json")
         check_config(config, name)
-        _check_weights(path, name, config)
+        if weights:
+            _check_weights(path, name, config)
         _check_tokenizer(path)
         generation_file = path / "generation_config.json"
         generation = read_object(generation_file) if generation_file.exists() else {}

@@ -18,7 +18,8 @@ from langchain_qwen.checkpoints.folder import PICKLES, check_config, refuse_pick
 from langchain_qwen.errors import CheckpointError, ModelNotFoundError
 from langchain_qwen.regular_files import read_object
 
-WANTED = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
+SMALL = ["*.json", "*.txt", "*.jinja"]
+WANTED = ["*.safetensors", *SMALL]
 REACH_TIMEOUT_S = 5.0  # without a network, say so soon; huggingface_hub alone would wait and retry for minutes
 
 OFFLINE_ADVICE = (
@@ -33,8 +34,8 @@ def cached_snapshot(hub_id: str, revision: str | None, cache_dir: str | Path | N
     return Path(config).parent if isinstance(config, str) else None
 
 
-def download(hub_id: str, revision: str | None, cache_dir: str | Path | None) -> Path:
-    """Bring a snapshot into the cache, with progress bars; what an earlier try left there is continued.
+def download(hub_id: str, revision: str | None, cache_dir: str | Path | None, *, weights: bool = True) -> Path:
+    """Bring a snapshot into the cache, with or without its weights; what an earlier try left there is continued.
 
     Architecture and file formats are checked before gigabytes are fetched. Code in the repository is never fetched.
 
@@ -44,16 +45,17 @@ def download(hub_id: str, revision: str | None, cache_dir: str | Path | None) ->
         UnsafeWeightsError: Its weights are pickles.
         CheckpointError: The cache cannot be written.
     """
+    wanted = WANTED if weights else SMALL
     try:
         siblings = HfApi().model_info(hub_id, revision=revision, timeout=REACH_TIMEOUT_S).siblings or []
         files = [sibling.rfilename for sibling in siblings]
         pickles = [file for file in files if any(fnmatch(file, pattern) for pattern in PICKLES)]
-        if pickles and not any(file.endswith(".safetensors") for file in files):
+        if weights and pickles and not any(file.endswith(".safetensors") for file in files):
             raise refuse_pickles(hub_id, pickles)
         if "config.json" in files:
             config = hf_hub_download(hub_id, "config.json", revision=revision, cache_dir=cache_dir)
             check_config(read_object(Path(config)), hub_id)
-        return Path(snapshot_download(hub_id, revision=revision, cache_dir=cache_dir, allow_patterns=WANTED))
+        return Path(snapshot_download(hub_id, revision=revision, cache_dir=cache_dir, allow_patterns=wanted))
     except GatedRepoError as error:
         raise ModelNotFoundError(
             f"{hub_id} is gated: ask for access on its page, log in with `hf auth login`, and try again"

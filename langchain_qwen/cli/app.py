@@ -136,8 +136,12 @@ def ask_command(
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
     seed: Seed = None,
-    json_schema: Annotated[
-        Path | None, typer.Option(help="A file with a JSON Schema; the answer is JSON that fits it.")
+    file: Annotated[
+        list[Path] | None, typer.Option("--file", "-f", help="A text to ask about; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The answer is a JSON object.")] = False,
+    schema: Annotated[
+        Path | None, typer.Option("--schema", help="A file with a JSON Schema; the answer is JSON that fits it.")
     ] = None,
     stream: Annotated[bool, typer.Option(help="Print the answer while it is generated.")] = True,
 ) -> None:
@@ -151,7 +155,9 @@ def ask_command(
         " ".join(question or ()),
         ModelOptions(model, precision.value, device, temperature, max_tokens, seed),
         system=system,
-        json_schema=json_schema,
+        files=file or (),
+        as_json=as_json,
+        schema=schema,
         stream=stream,
     )
 
@@ -168,6 +174,25 @@ def pull_command(
         list_aliases()
     else:
         pull(model, revision)
+
+
+@app.command("list")
+def list_command() -> None:
+    """Show the models and other files that are kept on this machine."""
+    from langchain_qwen.cli.cache import list_kept
+
+    list_kept()
+
+
+@app.command("remove")
+def remove_command(
+    name: Annotated[str, typer.Argument(help="A name that `langchain-qwen list` shows.", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a model, or other files that are kept, from this machine."""
+    from langchain_qwen.cli.cache import remove
+
+    remove(name, confirm=lambda question: yes or typer.confirm(question, err=True))
 
 
 class Method(str, Enum):
@@ -193,7 +218,7 @@ def quantize_command(
     act_order: Annotated[bool, typer.Option(help="Group the columns by how much they matter.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Quantise a model with calibration text (extra [gptq]), and report what that costs.
+    """Quantise a model with calibration text (needs the extra "gptq"), and report what that costs.
 
     int4 and int8 need no such step: any model is rounded when it is first loaded. GPTQ fits the rounding to a text.
     """
@@ -214,8 +239,23 @@ def quantize_command(
 def doctor_command(
     model: Model = DEFAULT_MODEL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    base_url: Annotated[
+        str | None, typer.Option(help="Check a server instead, as http://host:8000/v1, with --model its name there.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="With --base-url: hub id, folder or alias of the model that runs there.")
+    ] = None,
 ) -> None:
-    """Show how a model would run here, what would be slow, and what to do about it."""
+    """Show how a model would run here, what would be slow, and what to do about it.
+
+    With --base-url: whether a server can do what is needed. Its key is read from LANGCHAIN_QWEN_API_KEY.
+    """
+    if base_url is not None:
+        from langchain_qwen.cli.doctor.server import doctor_server
+
+        if not doctor_server(base_url, model, tokenizer, as_json=as_json):
+            raise typer.Exit(1)
+        return
     from langchain_qwen.cli.doctor import doctor
 
     if not doctor(model, as_json=as_json):

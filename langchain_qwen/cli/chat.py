@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_qwen.cli import model as models
-from langchain_qwen.cli.commands import Leave, find_command
+from langchain_qwen.cli.commands import Leave, completions, find_command
 from langchain_qwen.cli.conversation import Conversation
 from langchain_qwen.cli.lines import interactive, line_reader
 from langchain_qwen.cli.session import Session
@@ -36,10 +36,10 @@ def chat(
     conversation = Conversation.load(load) if load else Conversation()
     if system:
         conversation = replace(conversation, system=system)
-    session = Session(models.make_model(options, load=True), conversation, persona)
+    session = Session(options, conversation, persona)
     if interactive():
-        say(f"{options.model}: /help shows what there is, Ctrl-C stops an answer, Ctrl-D leaves.")
-    read = line_reader()
+        say(f"{options.model}: /help shows what there is, Ctrl-C stops an answer, Ctrl-D leaves.\n")
+    read = line_reader(completions)
     while _turn(session, read):
         pass
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from rich.table import Table
 
+from langchain_qwen.checkpoints.aliases import RELEASES, cache_root
 from langchain_qwen.cli.conversation import Conversation
-from langchain_qwen.cli.persona import choose, list_personas
+from langchain_qwen.cli.lines import HISTORY
+from langchain_qwen.cli.persona import choose, list_personas, persona_names
 from langchain_qwen.cli.session import Session
 from langchain_qwen.cli.terminal import say, show
 from langchain_qwen.errors import InvalidParameterError
@@ -81,7 +83,7 @@ def _retry(session: Session, _: str) -> None:
     session.answer(session.conversation.unanswered)
 
 
-def _tokens(session: Session, _: str) -> None:
+def _stats(session: Session, _: str) -> None:
     messages = session.conversation.messages
     if session.persona and messages:
         messages = session.persona.messages(messages)
@@ -91,11 +93,32 @@ def _tokens(session: Session, _: str) -> None:
     if session.last_answer is None or session.last_answer.usage_metadata is None:
         return
     usage = session.last_answer.usage_metadata
-    cached = usage.get("input_token_details", {}).get("cache_read", 0)
-    speed = session.last_answer.response_metadata["timings"]["tokens_per_second"]
-    pace = "" if speed is None else f", {speed:.1f} tokens/s"
-    counts = f"{usage['output_tokens']:,} tokens, to {usage['input_tokens']:,} ({cached:,} of them cached)"
-    show(f"last answer: {counts}{pace}")
+    read, cached = usage["input_tokens"], usage.get("input_token_details", {}).get("cache_read", 0)
+    timings = session.last_answer.response_metadata["timings"]
+    show(f"last prompt: {read:,} tokens, {cached:,} of them cached; read in {timings['prefill_s']:.1f} s")
+    speed = timings["tokens_per_second"]
+    show(f"last answer: {usage['output_tokens']:,} tokens" + ("" if speed is None else f", {speed:.1f} tokens/s"))
+
+
+def _model(session: Session, name: str) -> None:
+    if name:
+        session.change(model=name)
+        say("(the next answers come from it; the conversation stays)")
+    else:
+        show(session.options.model)
+
+
+def _temperature(session: Session, text: str) -> None:
+    if not text:
+        now = session.options.temperature
+        show("that of the checkpoint" if now is None else f"{now:g}")
+        return
+    try:
+        temperature = float(text)
+    except ValueError:
+        raise InvalidParameterError(f"{text} is no number; /temperature 0 gives the most likely answer") from None
+    session.change(temperature=temperature)
+    say(f"(the next answers: {temperature:g})")
 
 
 def _save(session: Session, name: str, *, overwrite: bool = False) -> None:
@@ -118,7 +141,10 @@ def _help(_: Session, __: str) -> None:
     for command in COMMANDS.values():
         table.add_row(command.usage, command.does)
     show(table)
-    show("A line that ends with \\ goes on in the next one. Ctrl-C stops an answer.")
+    show(
+        "Alt-Enter, or a \\ at the end of a line, begins a new line. Tab completes. Ctrl-C stops an answer.\n"
+        f"What you type is kept for the arrow keys in {cache_root() / HISTORY}."
+    )
 
 
 def _leave(_: Session, __: str) -> None:
@@ -131,7 +157,9 @@ _LISTED = (
     Command("/language [CODE]", "show or set the language of the answers: auto, de, ja...", _language),
     Command("/reset", "forget the conversation", _reset),
     Command("/retry", "send the last message again if it got no answer", _retry),
-    Command("/tokens", "how full the window is, and how fast the last answer was", _tokens),
+    Command("/stats", "how full the window is, what was cached, and how fast the last answer was", _stats),
+    Command("/model [NAME]", "show the model, or go on with another one", _model),
+    Command("/temperature [NUMBER]", "show or set how random answers are; 0 is not at all", _temperature),
     Command("/save FILE", "write the conversation", _save),
     Command("/save! FILE", "the same over a file that exists", partial(_save, overwrite=True)),
     Command("/load FILE", "go on with a conversation that was saved", _load),
@@ -139,3 +167,18 @@ _LISTED = (
     Command("/exit", "leave", _leave),
 )
 COMMANDS = {command.usage.split()[0]: command for command in _LISTED}
+
+
+def completions(typed: str) -> Iterator[str]:
+    """What a command may become, its argument included where the choices are known."""
+    if not typed.startswith("/"):
+        return
+    name, space, _ = typed.partition(" ")
+    choices = [f"{name} {one}" for one in _arguments(name)] if space else sorted(COMMANDS)
+    yield from (choice for choice in choices if choice.startswith(typed) and choice != typed)
+
+
+def _arguments(name: str) -> list[str]:
+    if name == "/persona":
+        return [*persona_names(), "none"]
+    return list(RELEASES) if name == "/model" else []

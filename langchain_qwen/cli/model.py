@@ -11,9 +11,10 @@ from langchain_qwen.cli.terminal import waiting
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
-    from langchain_core.language_models.chat_models import BaseChatModel
     from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
     from langchain_core.runnables import Runnable
+
+    from langchain_qwen.chat_models import ChatQwen
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class ModelOptions:
     seed: int | None = None
 
 
-def make_model(options: ModelOptions, *, load: bool = False) -> BaseChatModel:
+def make_model(options: ModelOptions, *, load: bool = False) -> ChatQwen:
     """The model, its files on this machine.
 
     Args:

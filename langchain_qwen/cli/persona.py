@@ -35,3 +35,10 @@ def list_personas() -> str:
 
     width = max(map(len, builtins()))
     return "\n".join(f"{name:{width}}  {persona.description}" for name, persona in builtins().items())
+
+
+def persona_names() -> list[str]:
+    """Of the built-in ones."""
+    from langchain_qwen.personas import builtins
+
+    return sorted(builtins())

@@ -15,7 +15,11 @@ def pull(model: str, revision: str | None) -> None:
     """
     with waiting("Starting"):
         from langchain_qwen import checkpoints
-    folder = checkpoints.pull(model, revision=revision)
+    try:
+        folder = checkpoints.pull(model, revision=revision)
+    except KeyboardInterrupt:
+        say(f"(stopped; `langchain-qwen pull {model}` goes on with what has come)")
+        raise
     show(str(folder))
     say(f'Use it: langchain-qwen chat --model {model}, or ChatQwen(model="{model}").')
 

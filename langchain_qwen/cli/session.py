@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.runnables import Runnable
 
 from langchain_qwen.cli import model as models
 from langchain_qwen.cli.conversation import Conversation
 from langchain_qwen.cli.lines import interactive
-from langchain_qwen.cli.terminal import say, write
+from langchain_qwen.cli.terminal import answering, say, write
 from langchain_qwen.errors import ContextOverflowError, QwenError
 
 if TYPE_CHECKING:
@@ -23,11 +23,19 @@ if TYPE_CHECKING:
 class Session:
     """Who answers, what has been said, and how an answer is shown and remembered."""
 
-    def __init__(self, model: BaseChatModel, conversation: Conversation, persona: Persona | None = None):
-        self.model = model
+    def __init__(self, options: models.ModelOptions, conversation: Conversation, persona: Persona | None = None):
+        self.options = options
+        self.model = models.make_model(options, load=True)
         self.persona = persona
         self.conversation = conversation
         self.last_answer: AIMessage | None = None
+
+    def change(self, **options: Any) -> None:
+        """Go on with another model, or other parameters; where they cannot be had, all stays as it is."""
+        changed = replace(self.options, **options)
+        former, self.model = self.model, models.make_model(changed, load=True)
+        self.options = changed
+        former.close()
 
     @property
     def _speaker(self) -> Runnable[LanguageModelInput, AIMessage]:
@@ -40,10 +48,13 @@ class Session:
         self.conversation.unanswered = text
         chunks: list[AIMessageChunk] = []
         try:
-            with closing(models.stream_chunks(self._speaker, messages, "Thinking")) as stream:
+            with (
+                closing(models.stream_chunks(self._speaker, messages, "Thinking")) as stream,
+                answering() as writer,
+            ):
                 for chunk in stream:
                     chunks.append(chunk)
-                    write(chunk.text)
+                    writer.write(chunk.text)
         except KeyboardInterrupt:
             kept = self._keep(text, chunks)
             say("(stopped)" if kept else "(stopped before the answer; /retry asks again)")
@@ -69,7 +80,6 @@ class Session:
         answer = models.join(chunks)
         if not answer.text:
             return False
-        write("\n")
         self.conversation.add(text, answer)
         self.last_answer = answer
         if answer.response_metadata.get("finish_reason") == "length":

@@ -59,6 +59,11 @@ class Matcher:
         """Whether nothing but the end may follow."""
         return self._inner.is_stopped()
 
+    @property
+    def may_end(self) -> bool:
+        """Whether the answer may end here."""
+        return self._inner.is_accepting() or self._inner.is_stopped()
+
     def allowed(self) -> NDArray[np.bool_]:
         """Which tokens may come next: a boolean array of the vocabulary's length."""
         self._inner.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)

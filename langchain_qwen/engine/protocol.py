@@ -5,6 +5,7 @@ Nothing here knows of text, templates or LangChain.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -57,6 +58,7 @@ class Request:
         top_logprobs: None for no logprobs; else how many alternatives to report with each token (0 to 20).
         constraint: What the answer may be; None for anything.
         deadline: When (`time.monotonic()` seconds) to give up with `GenerationTimeoutError`; None for never.
+        interrupted: Once it is set, by any thread, the request ends with `EngineError`; None for never.
     """
 
     prompt_ids: tuple[int, ...]
@@ -66,14 +68,37 @@ class Request:
     top_logprobs: int | None = None
     constraint: Constraint | None = None
     deadline: float | None = None
+    interrupted: threading.Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A step has read a piece of a long prompt, and more is to be read.
+
+    Attributes:
+        done: Tokens of the prompt that are read or were cached.
+        total: Tokens of the prompt.
+        left_s: Seconds that the rest takes at the pace so far.
+    """
+
+    done: int
+    total: int
+    left_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The prompt has been processed and the first token follows."""
+    """The prompt has been processed and the first token follows.
+
+    Attributes:
+        prompt_tokens: Its length.
+        cached_tokens: How many of them a cache held; None where the engine tells at the end (`Finished`) or not at all.
+        queue_s: Seconds until the work began.
+        prefill_s: Seconds of the work.
+    """
 
     prompt_tokens: int
-    cached_tokens: int
+    cached_tokens: int | None
     queue_s: float
     prefill_s: float
 
@@ -95,16 +120,20 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer ended by itself (`stop`) or at `max_tokens` (`length`)."""
+    """The answer ended by itself (`stop`) or at `max_tokens` (`length`).
+
+    `cached_tokens` are those of the prompt, from an engine that did not know them when it began (`Started`).
+    """
 
     reason: Literal["stop", "length"]
     completion_tokens: int
     drafted_tokens: int
     accepted_tokens: int
     decode_s: float
+    cached_tokens: int | None = None
 
 
-Event = Started | Token | Finished
+Event = Reading | Started | Token | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +150,8 @@ class EngineInfo:
 class Engine(Protocol):
     """Generates tokens for any number of requests at once.
 
-    Both streams yield one `Started`, then `Token`s, then one `Finished`. Closing the generator, or cancelling the
-    task that reads it, stops the work at the next step.
+    Both streams yield `Reading`s while a long prompt is read, one `Started`, then `Token`s, then one `Finished`.
+    Closing the generator, or cancelling the task that reads it, stops the work at the next step.
     """
 
     @property

@@ -13,7 +13,7 @@ from collections import deque
 from langchain_qwen.engine.blocks import BlockPool
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
 from langchain_qwen.engine.sequence import Sequence
-from langchain_qwen.errors import GenerationTimeoutError
+from langchain_qwen.errors import EngineError, GenerationTimeoutError
 
 
 class Scheduler:
@@ -48,6 +48,7 @@ class Scheduler:
         for (sequence, count), chunk in zip(planned, chunks, strict=True):
             if not chunk.num_logits:
                 sequence.advance(count, self.pool)
+                sequence.tell_reading()
                 continue
             known = sequence.pending
             rows = logits[row : row + chunk.num_logits]
@@ -136,5 +137,7 @@ class Scheduler:
                         "were generated); raise `timeout`, lower `max_tokens`, or stream and keep what has come"
                     )
                 )
-            if late or sequence.cancelled:
+            if sequence.interrupted and not (late or sequence.cancelled):
+                sequence.sink(EngineError("the call was interrupted"))
+            if late or sequence.cancelled or sequence.interrupted:
                 self._remove(sequence)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from langchain_qwen.checkpoints.memory import is_out_of_memory
 from langchain_qwen.engine import sampling
 from langchain_qwen.engine.blocks import BLOCK_SIZE, ROOT_HASH, BlockHash, BlockPool, chain_hash
-from langchain_qwen.engine.protocol import Event, Finished, Request, Started, Token
+from langchain_qwen.engine.protocol import Event, Finished, Reading, Request, Started, Token
 from langchain_qwen.errors import EngineError, OutOfMemoryError
 
 FEW_TOKENS = 1024  # at most a twentieth of the head's rows with their neighbours
@@ -99,6 +99,20 @@ class Sequence:
             tokens = self.tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE]
             self._hashes.append(chain_hash(parent, tokens))
             pool.publish(self.blocks[index], self._hashes[-1])
+
+    def tell_reading(self) -> None:
+        """Say how far the reading of the prompt is."""
+        if self.answer_length:  # set back, and read again
+            return
+        total = len(self.request.prompt_ids)
+        read = self.computed - (self._cached or 0)
+        pace = (time.monotonic() - self._admitted) / read if read > 0 else 0.0
+        self.sink(Reading(self.computed, total, pace * (total - self.computed)))
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether whoever asked wants no answer any more."""
+        return self.request.interrupted is not None and self.request.interrupted.is_set()
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""

@@ -13,9 +13,11 @@ from langchain_qwen.engine.protocol import Engine
 from langchain_qwen.errors import EngineClosedError, GenerationTimeoutError
 from langchain_qwen.forks import renewed_lock
 
+Key = tuple[Hashable, ...]  # what makes two engines the same; first what may be another one when it is read again
+
 
 class EngineKey(NamedTuple):
-    """What makes two engines the same."""
+    """Of engines in this process."""
 
     fingerprint: str
     precision: str
@@ -33,7 +35,7 @@ class _Shared:
         self.loading = renewed_lock(self, "loading")
 
 
-_registry: dict[EngineKey, _Shared] = {}
+_registry: dict[Key, _Shared] = {}
 _registry_lock = threading.RLock()  # re-entrant: the garbage collector may release a lease while it is held
 if hasattr(os, "register_at_fork"):  # so that a child never sees it half changed
     os.register_at_fork(
@@ -51,7 +53,7 @@ class Leases:
     """
 
     def __init__(self) -> None:
-        self._held: dict[Hashable, EngineKey] = {}
+        self._held: dict[Hashable, Key] = {}
         self._closed = False
         weakref.finalize(self, _release, self._held, wait=False).atexit = False
 
@@ -59,7 +61,7 @@ class Leases:
         return Leases, ()
 
     def get(
-        self, key: EngineKey, load: Callable[[], Engine], *, place: Hashable = None, deadline: float | None = None
+        self, key: Key, load: Callable[[], Engine], *, place: Hashable = None, deadline: float | None = None
     ) -> Engine:
         """The engine of `key`, loaded by `load` if nobody in the process has it.
 
@@ -107,14 +109,14 @@ class Leases:
         _release(self._held, wait=True)
 
 
-def _let_go(key: EngineKey) -> _Shared | None:
+def _let_go(key: Key) -> _Shared | None:
     """One user less; what has none any more."""
     shared = _registry[key]
     shared.users -= 1
     return _registry.pop(key) if shared.users == 0 else None
 
 
-def _release(held: dict[Hashable, EngineKey], *, wait: bool) -> None:
+def _release(held: dict[Hashable, Key], *, wait: bool) -> None:
     unused = []
     with _registry_lock:
         while held:

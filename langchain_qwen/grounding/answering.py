@@ -119,10 +119,6 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         abstain_text: str = "The documents do not answer this.",
         missing_text: str = "The documents do not answer: {question}",
     ):
-        if not is_chat_model(model):
-            raise InvalidParameterError(
-                f"model is a {type(model).__name__}; give the retriever or documents first, then a chat model"
-            )
         if on_unsupported not in ("drop", "flag", "abstain"):
             raise InvalidParameterError(f'on_unsupported={on_unsupported!r}: give "drop", "flag" or "abstain"')
         if not 0 <= min_coverage <= 1:
@@ -136,6 +132,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         for name, value in counts.items():
             if value < 1:
                 raise InvalidParameterError(f"max_{name}={value}: give at least 1")
+        _check_kinds(retriever, model)
         self.model = model
         # Counting and the window are the model's own, whatever is wrapped around it.
         local: Any = local_model(model)
@@ -299,3 +296,15 @@ def _conversation(question: Question) -> list[BaseMessage]:
     if not conversation or not isinstance(conversation[-1], HumanMessage) or not conversation[-1].text.strip():
         raise InvalidMessagesError("a grounded answer needs a question: a text, or messages that end with a human one")
     return conversation
+
+
+def _check_kinds(retriever: Any, model: Any) -> None:
+    if is_chat_model(retriever) or not is_chat_model(model):
+        raise InvalidParameterError(
+            f"GroundedAnswerer(retriever, model) takes a retriever or documents, then a chat model; these are "
+            f"{type(retriever).__name__} and {type(model).__name__}"
+        )
+    if hasattr(retriever, "as_retriever"):
+        raise InvalidParameterError(
+            f"a {type(retriever).__name__} is no retriever; give GroundedAnswerer what its as_retriever() returns"
+        )

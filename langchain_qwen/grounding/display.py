@@ -76,8 +76,11 @@ def html(answer: Shown) -> str:
         blocks.append(f"<p><em>No answer: {escape(answer.abstained.value.replace('_', ' '))}.</em></p>")
         if answer.nearest:
             blocks.append(_details(f"Nearest passage: {answer.nearest.document_id}", answer.nearest.text))
-    blocks += [_details(f"[{citation.number}] {_source(citation)}", citation.quote) for citation in answer.citations]
-    blocks += [_details(f"But {_other(one)}", one.quote) for one in answer.conflicts]
+    blocks += [
+        _details(f"[{citation.number}] {_source(citation)}", " ".join(citation.quote.split()))
+        for citation in answer.citations
+    ]
+    blocks += [_details(f"But {_other(one)}", " ".join(one.quote.split())) for one in answer.conflicts]
     blocks += [f"<p><em>{escape(answer.hint)}</em></p>"] if answer.hint else []
     blocks += [f"<p><em>Not supported: {escape(one.text)}</em></p>" for one in answer.unsupported]
     blocks.append(f"<p><small>{escape(_as_of(answer))}</small></p>")
@@ -104,18 +107,16 @@ def _details(summary: str, text: str) -> str:
 def _source(citation: Citation) -> str:
     title = str(citation.metadata.get("title") or citation.metadata.get("source") or citation.document_id)
     day = f", {citation.document_date.isoformat()}" if citation.document_date else ""
-    return f"{title}{day}, {_place(citation)}"
+    return f"{title}{_page(citation)}{day}, characters {citation.source_start} to {citation.source_end}"
 
 
-def _place(citation: Citation) -> str:
-    """The page, where the metadata has one, else the characters."""
-    label, page = citation.metadata.get("page_label"), citation.metadata.get("page")
-    if isinstance(label, str) and label.strip():
-        return f"page {label.strip()}"
-    if isinstance(page, int) and not isinstance(page, bool):
-        # LangChain's PDF loaders count from 0 and tell the number of pages.
-        return f"page {page + 1 if 'total_pages' in citation.metadata else page}"
-    return f"characters {citation.source_start} to {citation.source_end}"
+def _page(citation: Citation) -> str:
+    """Where loaders of PDFs say so: as printed, or counted from 0 (`page`), as LangChain's loaders have it."""
+    metadata = citation.metadata
+    label = metadata.get("page_label") or metadata.get("page_number")
+    if label is None and isinstance(metadata.get("page"), int):
+        label = metadata["page"] + 1
+    return "" if label is None else f", page {label}"
 
 
 def _other(conflict: Conflict) -> str:

@@ -110,6 +110,10 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         self._as_of = as_of
         self._news_above = news_above
 
+    def __repr__(self) -> str:
+        asked = f"{self._model!r}, " if self._model else ""
+        return f"CutoffGuard({asked}knowledge_cutoff={self._cutoff.isoformat()})"
+
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> CutoffVerdict:  # noqa: A002, ARG002
         """Look at a question, or the last question of a chat."""
         question = last_question(input)

@@ -58,6 +58,9 @@ class ConversationStats(BaseCallbackHandler):
                 self.output_tokens += usage["output_tokens"]
                 self.cached_tokens += usage.get("input_token_details", {}).get("cache_read", 0)
 
+    def __repr__(self) -> str:
+        return f"ConversationStats({self})"
+
     def __str__(self) -> str:
         return (
             f"{self.calls} calls, {self.input_tokens:,} tokens read ({self.cached_tokens:,} from the cache), "

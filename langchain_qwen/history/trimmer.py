@@ -130,6 +130,13 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         self._replays: list[Replay] = []
         self._lock = renewed_lock(self, "_lock")
 
+    def __repr__(self) -> str:
+        limits = self.limits
+        return (
+            f"HistoryTrimmer(window={limits.window}, reserve={limits.window - limits.budget}, steps={limits.steps}, "
+            f"trims above {limits.high} tokens down to {limits.low})"
+        )
+
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> list[BaseMessage]:  # noqa: A002
         """The messages to send.
 

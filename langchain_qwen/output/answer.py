@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 
-from langchain_qwen.engine import Event, Finished, Started, Token
+from langchain_qwen.engine import Event, Finished, Reading, Started, Token
 from langchain_qwen.output.chunks import ChunkMaker
 from langchain_qwen.output.parser import OutputParser
 from langchain_qwen.output.passes import Showing
@@ -27,7 +27,7 @@ class Spent:
 
     passes: int = 0
     prompt_tokens: int = 0
-    cached_tokens: int = 0
+    cached_tokens: int | None = 0  # None where an engine has not told
     completion_tokens: int = 0
     queue_s: float = 0.0
     prefill_s: float = 0.0
@@ -63,7 +63,7 @@ class Answer:
         self.complete = False
         """Whether this was all; the engine's iterator can be closed then."""
         self.wanting = False
-        """Whether the plan's `otherwise` has to be generated."""
+        """Whether something else has to be generated: the plan's `otherwise`, or what this pass decided."""
         self.spent = spent or Spent()
         self._token_bytes = token_bytes
         self._plan = plan
@@ -72,16 +72,24 @@ class Answer:
         self._logprobs: list[dict[str, Any]] = []  # of tokens that have not been shown yet
         self._chunk_maker = ChunkMaker()
         self._with_logprobs = with_logprobs
+        self._cached_tokens: int | None = None
         self._metadata = metadata
         self.spent.passes += 1
         self.spent.prompt_tokens += prompt_tokens
         self._first_token = time.monotonic()
 
+    @property
+    def decision(self) -> str:
+        """What a pass that decides has said."""
+        return self._showing.hidden
+
     def feed(self, event: Event) -> list[ChatGenerationChunk]:
         """The chunks that an event completes; none where text is held back."""
         match event:
+            case Reading():
+                return []
             case Started():
-                self.spent.cached_tokens += event.cached_tokens
+                self._cached_tokens = event.cached_tokens
                 self.spent.queue_s += event.queue_s
                 self.spent.prefill_s += event.prefill_s
                 self._first_token = time.monotonic()
@@ -95,6 +103,8 @@ class Answer:
                     chunks += self._last("stop")
                 return chunks
             case Finished():
+                if event.cached_tokens is not None:
+                    self._cached_tokens = event.cached_tokens
                 return self._last(event.reason)
 
     def _last(self, reason: str) -> list[ChatGenerationChunk]:
@@ -102,7 +112,10 @@ class Answer:
         chunks = self._chunks(self._parser.finish())
         spent = self.spent
         spent.decode_s += time.monotonic() - self._first_token
-        self.wanting = self._plan.otherwise is not None and not self._showing.anything
+        if spent.cached_tokens is not None:
+            told = self._cached_tokens
+            spent.cached_tokens = None if told is None else spent.cached_tokens + told
+        self.wanting = self._plan.decides or (self._plan.otherwise is not None and not self._showing.anything)
         if self.wanting:
             return []
         if self._logprobs:
@@ -113,7 +126,7 @@ class Answer:
             input_tokens=spent.prompt_tokens,
             output_tokens=spent.completion_tokens,
             total_tokens=spent.prompt_tokens + spent.completion_tokens,
-            input_token_details=InputTokenDetails(cache_read=spent.cached_tokens),
+            input_token_details=_details(spent.cached_tokens),
         )
         decoded = spent.completion_tokens - spent.passes  # the first token of each belongs to its prefill
         metadata = {
@@ -156,6 +169,10 @@ class Answer:
     def _logprob(self, token: int, logprob: float | None) -> dict[str, Any]:
         raw = self._token_bytes(token)
         return {"token": raw.decode("utf-8", errors="replace"), "bytes": list(raw), "logprob": logprob}
+
+
+def _details(cached_tokens: int | None) -> InputTokenDetails:
+    return InputTokenDetails() if cached_tokens is None else InputTokenDetails(cache_read=cached_tokens)
 
 
 def _without_control_tokens(token_bytes: Callable[[int], bytes]) -> Callable[[int], bytes]:

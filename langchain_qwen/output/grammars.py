@@ -49,6 +49,14 @@ def tool_calls(tools: Sequence[Tool], *, parallel: bool) -> str:
     return _tool_calls(_text(tools), parallel)
 
 
+def calls_in_turn(tools: Sequence[Tool]) -> str:
+    """The answer calls each of `tools` once, in this order; one that stands here twice, twice.
+
+    Arguments of a tool whose parameters cannot be enforced are any object.
+    """
+    return _calls_in_turn(_text(tools))
+
+
 def text_or_tool_calls(tools: Sequence[Tool], *, parallel: bool) -> str:
     """The answer is text, or calls as in `tool_calls`, or text and then calls.
 
@@ -82,6 +90,16 @@ def _tool_calls(tools: str, parallel: bool) -> str:
     rules = Rules()
     arguments = _arguments(json.loads(tools), rules)
     return _grammar("start: calls", _calls(arguments, parallel), rules.text)
+
+
+@lru_cache(maxsize=64)
+def _calls_in_turn(tools: str) -> str:
+    rules = Rules()
+    read = json.loads(tools)
+    names = [tool["function"]["name"] for tool in read]
+    arguments = {name: _any_arguments(tool["function"], rules) for name, tool in zip(names, read, strict=True)}
+    calls = [f"{_OPEN} {_BREAK} {_object(name, arguments[name])} {_BREAK} {_CLOSE}" for name in names]
+    return _grammar(f"start: {f' {_BREAK} '.join(calls)}", rules.text)
 
 
 @lru_cache(maxsize=64)
@@ -125,11 +143,20 @@ def _parameters(function: Mapping[str, Any], rules: Rules) -> str:
         raise InvalidSchemaError(f"parameters of tool {function['name']!r}: {error}") from error
 
 
+def _any_arguments(function: Mapping[str, Any], rules: Rules) -> str:
+    try:
+        return _parameters(function, rules)
+    except InvalidSchemaError:  # the model has decided to call, and free text would hold the arguments to nothing
+        return rules.add({"type": "object"})
+
+
+def _object(name: str, arguments: str) -> str:
+    opening = f'{{"name": {json_text(name)}, "arguments": '
+    return f"{literal(opening)} {arguments} {literal('}')}"
+
+
 def _calls(arguments: Mapping[str, str], parallel: bool) -> str:
-    objects = []
-    for name, rule in arguments.items():
-        opening = f'{{"name": {json_text(name)}, "arguments": '
-        objects.append(f"{literal(opening)} {rule} {literal('}')}")
+    objects = [_object(name, rule) for name, rule in arguments.items()]
     further = f" ({_BREAK} call)*" if parallel else ""
     return f"calls: call{further}\ncall: {_OPEN} {_BREAK} ({' | '.join(objects)}) {_BREAK} {_CLOSE}"
 

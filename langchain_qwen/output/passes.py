@@ -79,6 +79,7 @@ class Showing:
         anything: Whether text or a call was let through.
         calls: Valid calls that were.
         done: Whether nothing new is to be expected of this pass.
+        hidden: Text that is not shown.
     """
 
     def __init__(self, plan: OutputPlan):
@@ -87,7 +88,7 @@ class Showing:
         self.done = False
         self._plan = plan
         self._space = ""  # before any text; layout if nothing follows
-        self._unseen = 0  # characters that are not shown
+        self.hidden = ""
         self._open: list[Piece] = []  # the call that is being held
         self._withheld: list[tuple[str | None, Any]] = []
 
@@ -111,8 +112,8 @@ class Showing:
 
     def _text(self, text: str) -> list[Piece]:
         if not self._plan.shown:
-            self._unseen += len(text)
-            self.done = self.done or self._unseen > _PREAMBLE
+            self.hidden += text
+            self.done = self.done or (len(self.hidden) > _PREAMBLE and not self._plan.decides)
             return []
         if self._plan.otherwise is not None and not self.anything:
             text, self._space = self._space + text, ""

@@ -48,24 +48,28 @@ class OutputPlan:
         grammar: The llguidance grammar that the answer follows; None for free text.
         instruction: A system message that goes after the conversation; None for none.
         one_call: Whether the answer ends with its first tool call.
+        several: Whether it may hold more than one call, if that is decided first.
         calls: Whether the tools may be called; the prompt shows them in any case, so that its beginning stays the same.
         forced: The tools one of which must be called; none where the model decides.
         repeatable: Names of tools that may say something else when they are called again.
         shown: Whether the answer's text reaches the caller, or only its calls.
         answered: Calls that are withheld; None lets all through as they come.
         otherwise: What is generated in place of this answer where nothing of it reaches the caller.
+        decides: Whether its text is no answer but decides how the answer is generated.
     """
 
     tools: Sequence[Tool] = ()
     grammar: str | None = None
     instruction: str | None = None
     one_call: bool = False
+    several: bool = False
     calls: bool = True
     forced: Sequence[Tool] = ()
     repeatable: frozenset[str] = frozenset()
     shown: bool = True
     answered: Answered | None = None
     otherwise: OutputPlan | None = None
+    decides: bool = False
 
     @property
     def tool_names(self) -> list[str]:
@@ -92,8 +96,9 @@ def plan_output(
         tools: In OpenAI's format.
         tool_choice: None or "auto": the model decides. "none": no calls. "any", "required" or True: at least one
             call. A tool's name, or a dict that names one: that tool.
-        parallel_tool_calls: Whether one answer may hold several calls. Default: where the model decides to call it may
-            call several times; a forced call is one call, since small models that must call do not know when to stop.
+        parallel_tool_calls: Whether one answer may hold several calls. Default: as many as are decided on first (see
+            `langchain_qwen.output.deciding`). Where nothing is decided first, a model that may call may do so several
+            times, and a forced call is one, since small models that must call do not know when to stop.
         strict: Also where the model decides, a call must be of a bound tool and its arguments must fit the schema.
         response_format: `{"type": "text" | "json_object" | "json_schema", ...}` as in OpenAI's API, or
             `{"type": "grammar", "grammar": ...}` with a grammar in llguidance's Lark dialect.
@@ -111,22 +116,23 @@ def plan_output(
     schema = _schema_of(response_format)
     if forced and schema is not None:
         raise InvalidParameterError("tool_choice forces a tool call, which contradicts response_format; drop one")
+    several = parallel_tool_calls is not False
     if forced:
         parallel = parallel_tool_calls is True
         # The prompt shows all tools, whichever is forced, so that its beginning stays the same.
         grammar = grammars.tool_calls(forced, parallel=parallel)
-        return OutputPlan(tools, grammar, one_call=not parallel, forced=forced, repeatable=repeatable)
+        return OutputPlan(tools, grammar, one_call=not parallel, several=several, forced=forced, repeatable=repeatable)
     under_schema = None
     if schema is not None:
         grammar = grammars.json_schema(schema)
         under_schema = OutputPlan(tools, grammar, _instruction(response_format or {}), calls=False)
     if not tools or tool_choice in ("none", False):
         return under_schema or OutputPlan(tools, grammars.text_without_calls(tools) if tools else None, calls=False)
-    parallel = parallel_tool_calls is not False
     return OutputPlan(
         tools,
-        grammars.text_or_tool_calls(tools, parallel=parallel) if strict else None,
-        one_call=not parallel,
+        grammars.text_or_tool_calls(tools, parallel=several) if strict else None,
+        one_call=not several,
+        several=several,
         repeatable=repeatable,
         # Under the schema alone, small models call nothing and make the tools' results up.
         shown=under_schema is None,

@@ -45,6 +45,11 @@ class CompiledPolicy:
         self.input_rules = self._rules("input")
         self.system_rules = self._rules("system")
 
+    def __repr__(self) -> str:
+        rules = len({rule.id for rule, _ in (*self.output_rules, *self.input_rules, *self.system_rules)})
+        judge = ", judge=..." if self._judge else ""
+        return f"{type(self).__name__}({self.policy.name!r}: {rules} rules{judge})"
+
     def _rules(self, side: str) -> RuleDetectors:
         return [
             (rule, build_detectors(rule, judge=self._judge, **self._known))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -19,6 +19,7 @@ from langchain_qwen import structured_output
 from langchain_qwen.capabilities import LocalModel, local_model, require_local
 from langchain_qwen.errors import BlockedInputError
 from langchain_qwen.prompting import Prompter
+from langchain_qwen.reading import Listening, events_only
 from langchain_qwen.safety.audit import EVENT, adispatch, dispatch
 from langchain_qwen.safety.compiled import CompiledPolicy
 from langchain_qwen.safety.input_guard import InputGuard
@@ -28,7 +29,7 @@ from langchain_qwen.safety.streams import as_last_chunk
 _CUSTOM_EVENT = ("on_custom_event", "ignore_custom_event", EVENT)
 
 
-class GuardedChatModel(BaseChatModel):
+class GuardedChatModel(Listening):
     """The model with its inputs checked, the policy's instructions in its system prompt, and its answers filtered.
 
     Made by `SafetyParser.guard`. A blocked input is answered by a refusal, without the model being asked.
@@ -38,6 +39,9 @@ class GuardedChatModel(BaseChatModel):
 
     model: BaseChatModel
     parser: CompiledPolicy
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [("model", self.model), ("parser", self.parser)]
 
     @property
     def _llm_type(self) -> str:
@@ -169,7 +173,7 @@ class GuardedChatModel(BaseChatModel):
         answer, prompt = self._begin(messages, kwargs)
         whole = False
         if not answer.ended:
-            upstream = self._upstream(prompt, stop, kwargs)
+            upstream = self._upstream(prompt, stop, run_manager, kwargs)
             try:
                 for message in upstream:
                     whole = not isinstance(message, AIMessageChunk)
@@ -188,7 +192,7 @@ class GuardedChatModel(BaseChatModel):
         answer, prompt = await asyncio.to_thread(self._begin, messages, kwargs)  # a judge may be asked
         whole = False
         if not answer.ended:
-            upstream = self._aupstream(prompt, stop, kwargs)
+            upstream = self._aupstream(prompt, stop, run_manager, kwargs)
             try:
                 async for message in upstream:
                     whole = not isinstance(message, AIMessageChunk)
@@ -224,17 +228,17 @@ class GuardedChatModel(BaseChatModel):
             return [messages[0].model_copy(update={"content": content}), *messages[1:]]
         return [SystemMessage(instructions), *messages]
 
-    def _upstream(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Any) -> Any:
+    def _upstream(self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, kwargs: Any) -> Any:
         if type(self.model)._stream is BaseChatModel._stream:
             result = self.model._generate(messages, stop, **kwargs)
             return (_answer_of(generation) for generation in result.generations[:1])
-        return _messages(self.model._stream(messages, stop, **kwargs))
+        return _messages(self.model._stream(messages, stop, events_only(run_manager), **kwargs))
 
-    def _aupstream(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Any) -> Any:
+    def _aupstream(self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, kwargs: Any) -> Any:
         kind = type(self.model)
         if kind._stream is BaseChatModel._stream and kind._astream is BaseChatModel._astream:
             return _amessages(self._generated(messages, stop, kwargs))
-        return _amessages(self.model._astream(messages, stop, **kwargs))
+        return _amessages(self.model._astream(messages, stop, events_only(run_manager), **kwargs))
 
     async def _generated(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Any

@@ -93,6 +93,9 @@ class InputGuard(Runnable[Any, Any]):
     def __init__(self, parser: CompiledPolicy):
         self.parser = parser
 
+    def __repr__(self) -> str:
+        return f"InputGuard({self.parser!r})"
+
     def check(self, text: str, place: Place = "input") -> InputVerdict:
         """Look at one text."""
         shown, hidden = _HIDDEN.subn(lambda _: "", text)

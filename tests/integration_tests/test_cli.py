@@ -32,7 +32,7 @@ def test_ask_for_json_about_a_pipe(tmp_path):
     schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
     (tmp_path / "schema.json").write_text(json.dumps(schema))
     text = "The bridge in Prague was finished in 1402."
-    result = run("ask", *OPTIONS, "--json-schema", str(tmp_path / "schema.json"), "Which city, and when?", piped=text)
+    result = run("ask", *OPTIONS, "--schema", str(tmp_path / "schema.json"), "Which city, and when?", piped=text)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == {"city": "Prague", "year": 1402}
 
@@ -47,7 +47,7 @@ def test_doctor():
 def test_chat_in_a_terminal(tmp_path):
     pexpect = pytest.importorskip("pexpect")
     arguments = [*COMMAND[1:], "chat", *OPTIONS]
-    environment = {**os.environ, "TERM": "dumb"}
+    environment = {**os.environ, "TERM": "dumb", "COLUMNS": "200"}
     chat = pexpect.spawn(
         COMMAND[0], arguments, encoding="utf-8", timeout=120, env=environment, preexec_fn=heed_interrupts
     )
@@ -59,15 +59,16 @@ def test_chat_in_a_terminal(tmp_path):
     chat.expect_exact(">>> ")
     chat.sendline("Stop. Say only: done")
     chat.expect_exact(">>> ")
-    chat.sendline("/tokens")
+    chat.sendline("/stats")
     chat.expect(r"conversation: \d+ of 32,768 tokens")
-    chat.expect(r"to (\d+) \((\d+) of them cached\)")
+    chat.expect(r"last prompt: (\d+) tokens, (\d+) of them cached")
     prompt, cached = map(int, chat.match.groups())
     assert 0 < cached < prompt  # the first turn was not computed again
     chat.expect_exact(">>> ")
     chat.sendline(f"/save {tmp_path / 'chat.json'}")
     chat.expect_exact("(saved")
-    chat.sendeof()
+    chat.expect_exact(">>> ")
+    chat.sendline("/exit")
     chat.expect(pexpect.EOF)
     chat.close()
     assert chat.exitstatus == 0

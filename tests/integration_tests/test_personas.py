@@ -71,7 +71,7 @@ def test_a_warm_persona_starts_from_the_cache_and_from_the_disk(model, tmp_path,
     expected = (persona | model).invoke("My bread is late.", max_tokens=12)
     with monkeypatch.context() as patch, ChatQwen(**{**model.model_dump(), "kv_cache_bytes": 2**26}) as other:
         other.load()  # an engine of its own
-        patch.setattr("langchain_qwen.chat_models.cache_root", lambda: tmp_path)
+        patch.setattr("langchain_qwen.backends.cache_root", lambda: tmp_path)
         held = persona.warm(model)
         assert persona.warm(other) == held > 100
         answer = (persona | other).invoke("My bread is late.", max_tokens=12)

@@ -99,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (tokens > 8 && tokens <= LQ_MAX_STEP) tokens = 8;  // gigabytes of buffers prove nothing
     if (length > 64 && length <= LQ_MAX_LENGTH) length = 64;
     const char *refused;
-    lq_runner *r = lq_runner_new(&m, &kv, byte() == 255 ? word() % 3 - 1 : threads, tokens, length, byte() & 1, &refused);
+    lq_runner *r = lq_runner_new(&m, &kv, byte() == 255 ? word() % 3 - 1 : threads, tokens, length, byte() & 1 ? "portable" : NULL, &refused);
     if (r && refused) abort();
     if (r) {
         const int room = kv.num_blocks * LQ_BLOCK < length ? kv.num_blocks * LQ_BLOCK : length;

@@ -7,10 +7,9 @@ NATIVE=langchain_qwen/engine/runners/cpu/native
 BUILD=build/tsan
 # LQ_ALL_THREADS: also more threads than processors take part, which the engine itself avoids.
 FLAGS="-g -O1 -std=gnu11 -ffp-contract=off -DLQ_ALL_THREADS -I$NATIVE"
+rm -rf $BUILD
 mkdir -p $BUILD
-for source in $NATIVE/*.c tests/native/fuzz.c; do
-    case $source in *avx2*) extra="-mavx2 -mfma -mf16c" ;; *) extra="" ;; esac
-    case $source-$(uname -m) in *avx2*-x86_64) ;; *avx2*) continue ;; esac
+{ sh tests/native/sources.sh "$(uname -m)" && echo tests/native/fuzz.c; } | while read -r source extra; do
     # Its clones are chosen before the sanitizer has started; it runs on one thread here.
     case $source in *quantise*) ;; *) extra="$extra -fsanitize=thread" ;; esac
     ${CC:-cc} $FLAGS $extra -c "$source" -o "$BUILD/$(basename "$source").o"

@@ -19,8 +19,8 @@ class ScriptedEngine:
         closed: How many streams were closed.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *texts: str):
-        self.info = EngineInfo("scripted", 2048, tokenizer.vocab_size, "cpu", "fp32")
+    def __init__(self, tokenizer: Tokenizer, *texts: str, window: int = 2048):
+        self.info = EngineInfo("scripted", window, tokenizer.vocab_size, "cpu", "fp32")
         self.requests: list[Request] = []
         self.closed = 0
         self._tokenizer = tokenizer

@@ -288,7 +288,7 @@ class TestBadInput:
 
     @pytest.fixture
     def unloaded(self, folder, monkeypatch):
-        monkeypatch.setattr("langchain_qwen.chat_models.load_engine", lambda *_a, **_k: pytest.fail("loaded weights"))
+        monkeypatch.setattr("langchain_qwen.backends.load_engine", lambda *_a, **_k: pytest.fail("loaded weights"))
         return ChatQwen(model=folder, precision="bf16", max_tokens=16, kv_cache_bytes=1 << 20)
 
     @pytest.mark.parametrize(

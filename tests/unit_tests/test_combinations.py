@@ -20,11 +20,13 @@ from langchain_core.runnables import ConfigurableField
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.capabilities import local_model
+from langchain_qwen.checkpoints import resolve
 from langchain_qwen.errors import CapabilityError, ContextOverflowError, InvalidParameterError, OutputTruncatedError
 from langchain_qwen.grounding import GroundedAnswer, GroundedAnswerer
 from langchain_qwen.history import HistoryTrimmer
 from langchain_qwen.personas import LabelsForm, Persona
 from langchain_qwen.safety import Policy, SafetyParser
+from tests.completions_server import URL, CompletionsServer, reached_over
 from tests.tiny import make_tiny_checkpoint
 
 WINDOW = 1600
@@ -67,6 +69,20 @@ def model(tmp_path_factory):
     folder = make_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "small-window", window=WINDOW)
     with ChatQwen(model=str(folder), precision="int8", max_tokens=48, temperature=0) as model:
         yield model
+
+
+@pytest.fixture(scope="module")
+def remote(model, tmp_path_factory):
+    """The same engine behind a server."""
+    socket = tmp_path_factory.mktemp("server") / "s"
+    engine, tokenizer = model._shared_engine(resolve(model.model)), model._open().tokenizer
+    arguments = {"base_url": URL, "model": "qwen", "tokenizer": model.model}
+    with (
+        reached_over(socket),
+        CompletionsServer(socket, engine, tokenizer),
+        ChatQwen(**arguments, max_tokens=48, temperature=0) as remote,
+    ):
+        yield remote
 
 
 def guarded(model: Any) -> Any:
@@ -136,6 +152,15 @@ def essence(result: Any) -> Any:
 
 @pytest.mark.parametrize(("persona", "guard", "trim", "extra", "wrap"), COMBINATIONS)
 def test_all_promises_hold_together(model, persona, guard, trim, extra, wrap):
+    hold_together(model, persona, guard, trim, extra, wrap)
+
+
+@pytest.mark.parametrize(("persona", "guard", "trim", "extra", "wrap"), [c for c in COMBINATIONS if c[4] == "bare"])
+def test_they_hold_at_a_server_too(remote, persona, guard, trim, extra, wrap):
+    hold_together(remote, persona, guard, trim, extra, wrap)
+
+
+def hold_together(model, persona, guard, trim, extra, wrap):
     base = guarded(model) if guard else model
     runnable = WRAPS[wrap](EXTRAS[extra](base), EXTRAS[extra](base))
     if persona:
@@ -224,6 +249,13 @@ def test_a_guarded_model_is_as_local_as_the_model_within(model):
     assert local_model(safe.with_retry()) is not None
 
 
+def test_the_trimmer_counts_what_a_server_is_sent(remote):
+    messages, report = HistoryTrimmer(remote).with_report(HISTORY)
+    assert remote.invoke(messages).usage_metadata["input_tokens"] == report.tokens_after <= WINDOW - 48
+    with pytest.raises(ContextOverflowError):
+        remote.invoke([*HISTORY, *HISTORY[1:]])
+
+
 @pytest.mark.parametrize("wrap", ["bare", "bound", "config", "retry", "fallbacks"])
 def test_a_wrapped_model_can_be_guarded(model, wrap):
     safe = guarded(WRAPS[wrap](model, model))
@@ -233,6 +265,15 @@ def test_a_wrapped_model_can_be_guarded(model, wrap):
 @pytest.mark.parametrize("guard", [False, True])
 @pytest.mark.parametrize("wrap", ["bare", "bound", "retry", "fallbacks"])
 def test_grounded_answers_over_any_of_them(model, guard, wrap):
+    grounded(model, guard, wrap)
+
+
+@pytest.mark.parametrize("guard", [False, True])
+def test_grounded_answers_from_a_server(remote, guard):
+    grounded(remote, guard, "bare")
+
+
+def grounded(model, guard, wrap):
     base = guarded(model) if guard else model
     answerer = GroundedAnswerer(
         ["The mill was built in 1901."],

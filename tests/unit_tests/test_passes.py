@@ -1,4 +1,4 @@
-"""One call of the model may be two generations: after tool results, and where a schema stands beside tools.
+"""One call of the model may be several generations: what is decided first, after tool results, a schema beside tools.
 
 The engine is scripted; all else is the real thing, in all four ways of calling.
 """
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from langchain_qwen import ChatQwen, errors
 from langchain_qwen.output.passes import HINT
 from langchain_qwen.safety import SafetyParser
+from tests.tiny import make_tiny_checkpoint
 from tests.unit_tests.scripted_engine import ScriptedEngine
 
 WAYS = ["invoke", "ainvoke", "stream", "astream"]
@@ -300,3 +301,85 @@ def _function(one):
     from langchain_core.utils.function_calling import convert_to_openai_tool
 
     return convert_to_openai_tool(one)
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory):
+    """A model whose window holds the question about calls."""
+    folder = make_tiny_checkpoint(tmp_path_factory.mktemp("roomy") / "roomy", window=16384)
+    return ChatQwen(model=str(folder), temperature=0, max_tokens=300)
+
+
+@pytest.fixture
+def deciding(roomy, monkeypatch):
+    def script(*texts: str, window: int = 16384) -> ScriptedEngine:
+        engine = ScriptedEngine(roomy._open().tokenizer, *texts, window=window)
+        monkeypatch.setattr(ChatQwen, "_shared_engine", lambda *_a, **_k: engine)
+        return engine
+
+    return script
+
+
+@pytest.mark.parametrize("way", WAYS)
+class TestDecidedFirst:
+    def test_none_means_words_and_no_call(self, roomy, deciding, way):
+        engine = deciding("none", "It rains.")
+        message = ask(way, roomy.bind_tools([weather]), ASKED)
+        assert (message.content, message.tool_calls) == ("It rains.", [])
+        assert message.response_metadata["finish_reason"] == "stop"
+        assert prompt_of(roomy, engine, 0).endswith(
+            "User: How is the weather in Oslo?\n\nNext calls:<|im_end|>\n<|im_start|>assistant\n"
+        )
+        # The answer's own prompt is the one without a first pass.
+        assert prompt_of(roomy, engine, 1) == roomy.prompter.render(ASKED, [_function(weather)])
+
+    def test_the_calls_that_were_decided(self, roomy, deciding, way):
+        deciding("weather(city=Oslo)\nweather(city=Lima)", f"{call('Oslo')}\n{call('Lima')}")
+        message = ask(way, roomy.bind_tools([weather, clock]), ASKED)
+        assert [made["args"] for made in message.tool_calls] == [{"city": "Oslo"}, {"city": "Lima"}]
+        assert message.response_metadata["finish_reason"] == "tool_calls"
+        deciding("clock()", CLOCK)
+        assert [made["name"] for made in ask(way, roomy.bind_tools([weather, clock]), ASKED).tool_calls] == ["clock"]
+
+    def test_a_call_that_is_answered_gives_way_to_words(self, roomy, deciding, way):
+        engine = deciding("weather(city=Oslo)", call("Oslo"), "It rains.")
+        message = ask(way, roomy.bind_tools([weather]), TOLD)
+        assert (message.content, len(engine.requests)) == ("It rains.", 3)
+        assert "weather(city=Oslo) -> rain" in prompt_of(roomy, engine, 0)
+
+    def test_several_forced_calls(self, roomy, deciding, way):
+        deciding("weather(city=Oslo)\nweather(city=Lima)", f"{call('Oslo')}\n{call('Lima')}")
+        assert len(ask(way, roomy.bind_tools([weather], tool_choice="any"), ASKED).tool_calls) == 2
+        deciding(call("Oslo"))
+        bound = roomy.bind_tools([weather], tool_choice="any", parallel_tool_calls=False)
+        assert len(ask(way, bound, ASKED).tool_calls) == 1
+
+    def test_beside_a_schema(self, roomy, deciding, way):
+        deciding("none", '{"degrees": 4}')
+        assert ask(way, roomy.bind_tools([weather], response_format=FORMAT), TOLD).content == '{"degrees": 4}'
+        deciding("weather(city=Oslo)", call("Oslo"))
+        assert ask(way, roomy.bind_tools([weather], response_format=FORMAT), ASKED).tool_calls
+
+    def test_stop_strings_seeds_and_log_probabilities_are_those_of_the_answer(self, roomy, deciding, way):
+        engine = deciding("none", "It rains. Much more.")
+        message = ask(way, roomy.bind_tools([weather]), ASKED, stop=["one", " Much"], logprobs=True, seed=5)
+        assert message.content == "It rains."
+        said = "".join(entry["token"] for entry in message.response_metadata["logprobs"]["content"])
+        assert said == "It rains. Much"
+        assert engine.requests[0].sampling.temperature == 0
+        assert engine.requests[1].sampling.seed == 5
+
+    def test_usage_is_the_sum(self, roomy, deciding, way):
+        engine = deciding("none", "It rains.")
+        usage = ask(way, roomy.bind_tools([weather]), ASKED).usage_metadata
+        assert usage["input_tokens"] == sum(len(request.prompt_ids) for request in engine.requests)
+
+    def test_it_can_be_turned_off(self, roomy, deciding, way):
+        engine = deciding("It rains.")
+        assert ask(way, roomy.bind_tools([weather]), ASKED, decide_calls=False).content == "It rains."
+        assert len(engine.requests) == 1
+
+    def test_where_memory_has_no_room_for_it_the_model_decides_alone(self, roomy, deciding, way):
+        engine = deciding("It rains.", window=1500)
+        assert ask(way, roomy.bind_tools([weather]), ASKED).content == "It rains."
+        assert len(engine.requests) == 1

@@ -113,13 +113,11 @@ def _precisions(report: Report) -> Table:
     return table
 
 
-def _findings(findings: Sequence[Finding]) -> Table | str:
+def _findings(findings: Sequence[Finding]) -> Text:
+    """Not a table: what is to be copied into a shell must not be cut into lines."""
     if not findings:
-        return "Nothing to complain of."
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for level, what, todo in findings:
-        mark, style = _MARKS[level]
-        table.add_row(Text(mark, style=style), Text.assemble(what, "\n", (f"→ {todo}", "bold")))
-    return table
+        return Text("Nothing to complain of.")
+    return Text("\n").join(
+        Text.assemble((mark, style), f"  {what}\n   ", (f"→ {todo}", "bold"))
+        for (mark, style), what, todo in ((_MARKS[level], what, todo) for level, what, todo in findings)
+    )

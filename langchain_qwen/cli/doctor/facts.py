@@ -21,7 +21,8 @@ from huggingface_hub.errors import HTTPError
 from langchain_qwen.checkpoints import cache_root
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.cores import usable_cores
-from langchain_qwen.errors import EngineError
+from langchain_qwen.engine.runners.cpu.kernels import choose
+from langchain_qwen.errors import ConfigurationError, EngineError
 
 PACKAGES = (
     *("langchain-qwen", "langchain-core", "torch", "transformers", "tokenizers", "tiktoken", "safetensors"),
@@ -159,8 +160,8 @@ def examine_engine() -> tuple[bool, str | None, str | None]:
     if not library.available():
         return False, None, None
     try:
-        return True, library.load().lq_best_kernels().decode(), None
-    except (OSError, EngineError) as error:
+        return True, choose(), None
+    except (OSError, ConfigurationError, EngineError) as error:
         return True, None, str(error)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from langchain_qwen.checkpoints import RELEASES, choose_device, choose_precision, resolve
 from langchain_qwen.cli.doctor.facts import Facts, look
 from langchain_qwen.cli.doctor.fit import BITSANDBYTES, CPU_ENGINE, KNOWN, PRECISIONS, Architecture, Fit, fit, runner
+from langchain_qwen.engine.runners.cpu.kernels import VARIABLE
 from langchain_qwen.errors import CheckpointError, ModelNotFoundError
 
 BF16_INSTRUCTIONS = {"AVX-512 BF16", "AMX BF16", "ARM BF16"}
@@ -152,7 +153,9 @@ def _engine(report: Report) -> Iterator[Finding]:
         what = "the CPU engine was not built with this installation: models run through torch, several times slower"
         yield "slow", what, f"install a C compiler (gcc or clang) and {REINSTALL}"
     elif facts.engine_error is not None:
-        yield "problem", f"the CPU engine does not load: {facts.engine_error}", f"{REINSTALL}, to build it anew"
+        mistaken = facts.engine_error.startswith(VARIABLE)
+        remedy = f"correct or unset {VARIABLE}" if mistaken else f"{REINSTALL}, to build it anew"
+        yield "problem", f"the CPU engine does not load: {facts.engine_error}", remedy
     elif facts.kernels == "portable":
         what = "the CPU engine has no fast kernels for this CPU (they need AVX2) and runs portable code"
         yield "slow", what, "use a machine with AVX2 or a GPU, or a small model: --model coder-0.5b"

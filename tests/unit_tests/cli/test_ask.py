@@ -76,7 +76,7 @@ def test_a_cut_answer_is_told(run, use, option):
 def test_a_cut_json_is_an_error(run, use, option, tmp_path):
     use('{"a": ', finish_reason="length")
     (tmp_path / "s.json").write_text("{}")
-    result = run("ask", "hi", option, "--json-schema", tmp_path / "s.json")
+    result = run("ask", "hi", option, "--schema", tmp_path / "s.json")
     assert result.exit_code == 1
     assert "cut after 1 tokens" in result.stderr
 
@@ -85,10 +85,30 @@ def test_a_schema_reaches_the_model(run, use, tmp_path):
     model = use('{"a": 1}')
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     (tmp_path / "point.json").write_text(json.dumps(schema))
-    result = run("ask", "hi", "--json-schema", tmp_path / "point.json")
+    result = run("ask", "hi", "--schema", tmp_path / "point.json")
     assert json.loads(result.stdout) == {"a": 1}
     inner = {"name": "point", "schema": schema, "strict": True}
     assert model.arguments[0]["response_format"] == {"type": "json_schema", "json_schema": inner}
+
+
+def test_any_json_object(run, use):
+    model = use("{}")
+    run("ask", "hi", "--json")
+    assert model.arguments[0]["response_format"] == {"type": "json_object"}
+
+
+def test_files_come_before_the_question(run, use, tmp_path):
+    model = use("yes", "yes")
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.txt").write_text("two")
+    run("ask", "--file", tmp_path / "a.txt", "sum it up", input="piped\n")
+    run("ask", "-f", tmp_path / "a.txt", "-f", tmp_path / "b.txt", "which?")
+    assert [seen[0].text for seen in model.seen] == [
+        "piped\n\none\n\nsum it up",
+        "a.txt:\none\n\nb.txt:\ntwo\n\nwhich?",
+    ]
+    missing = run("ask", "-f", tmp_path / "none.txt", "hi")
+    assert (missing.exit_code, "cannot be read" in missing.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +118,7 @@ def test_a_schema_file_that_is_none(run, use, tmp_path, content, complaint):
     model = use("yes")
     if content is not None:
         (tmp_path / "s.json").write_text(content)
-    result = run("ask", "hi", "--json-schema", tmp_path / "s.json")
+    result = run("ask", "hi", "--schema", tmp_path / "s.json")
     assert result.exit_code == 1
     assert complaint in result.stderr
     assert not model.seen

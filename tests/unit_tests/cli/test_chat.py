@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import re
 import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from rich.console import Console
 
+from langchain_qwen.cli import model as models
+from langchain_qwen.cli import terminal
+from langchain_qwen.cli.commands import COMMANDS, completions
 from langchain_qwen.cli.conversation import Conversation
 from langchain_qwen.cli.lines import joined
-from langchain_qwen.errors import ContextOverflowError, EngineError
+from langchain_qwen.cli.markdown import _PARSER, split
+from langchain_qwen.errors import ContextOverflowError, EngineError, ModelNotFoundError
 from tests.terminal import heed_interrupts
 
 
@@ -72,7 +79,7 @@ def test_ctrl_c_at_the_prompt(run, use, monkeypatch):
             return line
         raise line
 
-    monkeypatch.setattr("langchain_qwen.cli.chat.line_reader", lambda: read)
+    monkeypatch.setattr("langchain_qwen.cli.chat.line_reader", lambda _: read)
     result = run("chat")
     assert result.exit_code == 0
     assert "/exit or Ctrl-D leaves" in result.stderr
@@ -123,25 +130,26 @@ def test_reset_keeps_the_system_message(run, use):
     assert texts(model.seen[1]) == [("system", "S"), ("human", "two")]
 
 
-def test_tokens(run, use):
+def test_stats(run, use):
     use("four words are here")
-    result = run("chat", "--system", "S", input="/tokens\ntwo words\n/tokens\n")
+    result = run("chat", "--system", "S", input="/stats\ntwo words\n/stats\n")
     assert result.stdout.splitlines() == [
         "conversation: 1 of 100 tokens, 99 left",
         "four words are here",
         "conversation: 7 of 100 tokens, 93 left",
-        "last answer: 4 tokens, to 3 (7 of them cached), 12.3 tokens/s",
+        "last prompt: 3 tokens, 7 of them cached; read in 0.5 s",
+        "last answer: 4 tokens, 12.3 tokens/s",
     ]
 
 
-def test_tokens_of_nothing(run, use):
+def test_stats_of_nothing(run, use):
     use()
-    assert run("chat", input="/tokens\n").stdout == "conversation: 0 of 100 tokens, 100 left\n"
+    assert run("chat", input="/stats\n").stdout == "conversation: 0 of 100 tokens, 100 left\n"
 
 
 @pytest.mark.parametrize(
     ("typed", "hint"),
-    [("/sytem x", "mean /system?"), ("/tokn", "mean /tokens?"), ("/quit", "mean /exit?"), ("/x", "/help")],
+    [("/sytem x", "mean /system?"), ("/stat", "mean /stats?"), ("/quit", "mean /exit?"), ("/x", "/help")],
 )
 def test_an_unknown_command_names_the_nearest(run, use, typed, hint):
     model = use()
@@ -160,7 +168,19 @@ def test_a_message_may_begin_with_a_slash_after_a_space(run, use):
 def test_help_names_every_command_and_exit_leaves(run, use):
     model = use()
     result = run("chat", input="/help\n/exit\nnever sent\n")
-    for command in ("/system", "/reset", "/retry", "/tokens", "/save", "/save!", "/load", "/help", "/exit"):
+    for command in (
+        "/system",
+        "/reset",
+        "/retry",
+        "/stats",
+        "/model",
+        "/temperature",
+        "/save",
+        "/save!",
+        "/load",
+        "/help",
+        "/exit",
+    ):
         assert command in result.stdout
     assert not model.seen
 
@@ -230,37 +250,164 @@ def test_a_piped_line_that_is_not_text(run, use):
     assert result.stdout == "yes\n"
 
 
-def test_in_a_terminal():
+EOF = "\x04"
+
+
+def chat_in_a_terminal(cache, **environment):
     pexpect = pytest.importorskip("pexpect")
-    command = ["-m", "tests.unit_tests.cli.scripted", "endless", "chat"]
     chat = pexpect.spawn(
         sys.executable,
-        command,
+        ["-m", "tests.unit_tests.cli.scripted", "endless", "chat"],
         encoding="utf-8",
-        timeout=120,
-        env={"TERM": "xterm", "PATH": ""},
+        timeout=60,
+        env={"TERM": "dumb", "PATH": "", "LANGCHAIN_QWEN_CACHE": str(cache), **environment},
         preexec_fn=heed_interrupts,
     )
-    chat.expect_exact(">>> ")
+    chat.expect_exact(">>>")
+    return chat
+
+
+def leave(chat, end=EOF):
+    chat.expect_exact(">>>")
+    chat.send(end)
+    chat.expect(chat.eof)
+    chat.close()
+    assert chat.exitstatus == 0
+    assert "Traceback" not in chat.before
+
+
+def test_in_a_terminal(tmp_path):
+    chat = chat_in_a_terminal(tmp_path)
+    chat.eof = pytest.importorskip("pexpect").EOF
     chat.sendline("count")
     chat.expect_exact("line 3")
     chat.sendintr()
     chat.expect_exact("(stopped)")
-    chat.expect_exact(">>> ")
+    chat.expect_exact(">>>")
     chat.send("half a mess")
     chat.expect_exact("half a mess")
     chat.sendintr()
     chat.expect_exact("(/exit or Ctrl-D leaves)")
-    chat.expect_exact(">>> ")
+    chat.expect_exact(">>>")
     chat.sendline("/system two \\")
-    chat.expect_exact("... ")
     chat.sendline("lines")
-    chat.expect_exact(">>> ")
-    chat.sendeof()
-    chat.expect(pexpect.EOF)
-    chat.close()
-    assert chat.exitstatus == 0
-    assert "Traceback" not in chat.before
+    chat.expect_exact("(the next answers follow it)")
+    chat.expect_exact(">>>")
+    chat.sendline("/system")
+    chat.expect(r"two \s+lines")
+    leave(chat, "/exit\n")  # a dumb terminal shows its prompt before it reads keys, and Ctrl-D is one
+    history = tmp_path / "chat_history"
+    assert "+count" in history.read_text(encoding="utf-8")
+    assert history.stat().st_mode & 0o077 == 0
+
+
+def test_what_was_typed_comes_back_in_the_next_chat(tmp_path):
+    chat = chat_in_a_terminal(tmp_path, TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1")
+    chat.eof = pytest.importorskip("pexpect").EOF
+    chat.sendline("/system from the first chat")
+    chat.expect_exact("(the next answers follow it)")
+    leave(chat)
+    chat = chat_in_a_terminal(tmp_path, TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1")
+    chat.eof = pytest.importorskip("pexpect").EOF
+    chat.send("\x1b[A\r")  # arrow up
+    chat.expect_exact("(the next answers follow it)")
+    leave(chat)
+
+
+def test_markdown_is_laid_out_while_it_arrives(run, use, monkeypatch):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=30, height=12, color_system=None)
+    monkeypatch.setattr(terminal, "Console", lambda **_: console)
+    answer = "# Trees\n\nThe **oak** is a large tree that grows slowly.\nIt is <b>old</b>.\n\n1. one\n2. two\n\n"
+    answer += "```python\nx = 1\n```\n"
+    pieces = [answer[i : i + 3] for i in range(0, len(answer), 3)]
+    with terminal.answering() as writer:
+        for piece in pieces:
+            writer.write(piece)
+    final = last_screen(screen.getvalue())
+    assert [line.rstrip() for line in final] == [
+        "Trees",
+        "",
+        "The oak is a large tree that",
+        "grows slowly.",
+        "It is <b>old</b>.",
+        "",
+        " 1 one",
+        " 2 two",
+        "",
+        "x = 1",
+    ]
+
+
+def last_screen(written):
+    """What a terminal shows in the end: of the escapes that rich uses, those that move up and erase."""
+    lines, row = [""], 0
+    for escape, text in re.findall(r"(\x1b\[[?\d;]*[a-zA-Z])|([^\x1b]+)", written):
+        if escape == "\x1b[2K":
+            lines[row] = ""
+        elif escape.endswith("A"):
+            row -= int(escape[2:-1] or 1)
+        for part in re.findall(r"\r|\n|[^\r\n]+", text):
+            if part == "\n":
+                row += 1
+                lines += [""] * (row + 1 - len(lines))
+            elif part != "\r":
+                lines[row] += part
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.sampled_from(["# h", "text", "", "- a", "- b", "1. x", "```", "x = 1", "| a | b |", "|---|---|", "> q"]),
+        max_size=14,
+    )
+)
+def test_blocks_are_split_where_nothing_changes_any_more(lines):
+    whole = "".join(f"{line}\n" for line in lines)
+    shown, text = "", ""
+    for line in lines:
+        complete, text = split(text + f"{line}\n")
+        shown += complete
+    assert shown + text == whole
+    parts = [token.type for part in (shown, text) for token in _PARSER.parse(part) if token.level == 0]
+    assert parts == [token.type for token in _PARSER.parse(whole) if token.level == 0]
+
+
+def test_model_and_temperature(run, use):
+    model = use("one", "two")
+    result = run(
+        "chat", input="/model\n/model coder-0.5b\none\n/temperature\n/temperature 0.2\n/temperature\n/temperature hot\n"
+    )
+    assert result.stdout.splitlines() == ["Qwen/Qwen2.5-1.5B-Instruct", "one", "that of the checkpoint", "0.2"]
+    assert "hot is no number" in result.stderr
+    options = model.metadata["options"]
+    assert (options.model, options.temperature) == ("coder-0.5b", 0.2)
+
+
+def test_a_model_that_is_not_there_changes_nothing(run, use, monkeypatch):
+    use("one")
+    made = models.make_model
+
+    def make(options, **arguments):
+        if options.model == "none":
+            raise ModelNotFoundError("no such model")
+        return made(options, **arguments)
+
+    monkeypatch.setattr(models, "make_model", make)
+    result = run("chat", input="/model none\nhi\n/model\n")
+    assert result.stdout == "one\nQwen/Qwen2.5-1.5B-Instruct\n"
+    assert "no such model" in result.stderr
+
+
+def test_completions():
+    assert list(completions("/st")) == ["/stats"]
+    assert list(completions("/model coder-1")) == ["/model coder-1.5b"]
+    assert "/persona tutor" in completions("/persona ")
+    assert list(completions("hello")) == []
+    assert set(completions("/")) == set(COMMANDS)
 
 
 def test_system_message_is_the_first_and_only_one():

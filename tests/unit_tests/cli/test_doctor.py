@@ -17,6 +17,7 @@ from langchain_qwen.cli.doctor.fit import CPU_ENGINE, KNOWN, PRECISIONS, QWEN_1_
 from langchain_qwen.cli.doctor.report import Report, advise, judge
 from langchain_qwen.engine.loading import runs_natively
 from langchain_qwen.engine.runners.cpu import library, packing
+from langchain_qwen.engine.runners.cpu.kernels import VARIABLE
 from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP
 from langchain_qwen.engine.runners.cpu.weights import FORMATS
 from langchain_qwen.errors import EngineError
@@ -291,6 +292,18 @@ def test_a_library_that_does_not_load(monkeypatch, tmp_path):
     assert (built, kernels) == (True, None)
     assert error
     library.load.cache_clear()
+
+
+def test_kernels_that_are_asked_for_by_name(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "portable")
+    assert looking.examine_engine() == (True, "portable", None)
+    monkeypatch.setenv(VARIABLE, "fast")
+    built, kernels, error = looking.examine_engine()
+    assert (built, kernels) == (True, None)
+    told = [
+        (level, advice) for level, what, advice in advise(healthy(kernels=None, engine_error=error)) if "fast" in what
+    ]
+    assert told == [("problem", f"correct or unset {VARIABLE}")]
 
 
 def test_a_library_of_another_version(monkeypatch):

@@ -33,8 +33,8 @@ def load(folder: Path, precision: str = "int4") -> ModelWeights:
     )
 
 
-def start(weights: ModelWeights, *, portable: bool = False) -> CpuRunner:
-    runner = CpuRunner(weights, precision="int4", num_threads=2, max_step_tokens=64, portable=portable)
+def start(weights: ModelWeights, *, kernels: str | None = None) -> CpuRunner:
+    runner = CpuRunner(weights, precision="int4", num_threads=2, max_step_tokens=64, kernels=kernels)
     runner.allocate(8)
     return runner
 
@@ -57,11 +57,11 @@ def attention_of(size: int, heads: int = 4, kv_heads: int = 2) -> dict[str, np.n
     return tensors
 
 
-@pytest.mark.parametrize("portable", [False, True])
-def test_wide_heads_do_not_overrun_the_stack(tiny_checkpoint, tmp_path, portable):
+@pytest.mark.parametrize("kernels", [None, "portable"])
+def test_wide_heads_do_not_overrun_the_stack(tiny_checkpoint, tmp_path, kernels):
     """Heads of 384 numbers wrote weights over the return address; they are computed like any others."""
     folder = copy_with(tiny_checkpoint, tmp_path / "c", config={"head_dim": 384}, tensors=attention_of(384))
-    runner = start(load(folder, "bf16"), portable=portable)
+    runner = start(load(folder, "bf16"), kernels=kernels)
     model, held = load_model(open_folder(folder), precision="fp32", device="cpu", attn_implementation=ATTENTION)
     reference = TransformersRunner(model, held)
     reference.allocate(8)

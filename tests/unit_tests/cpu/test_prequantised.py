@@ -60,8 +60,8 @@ def load(folder: Path, cache: Path) -> ModelWeights:
     )
 
 
-def logits(weights: ModelWeights, *, portable: bool = False) -> np.ndarray:
-    runner = CpuRunner(weights, precision="int4", num_threads=2, max_step_tokens=64, portable=portable)
+def logits(weights: ModelWeights, *, kernels: str | None = None) -> np.ndarray:
+    runner = CpuRunner(weights, precision="int4", num_threads=2, max_step_tokens=64, kernels=kernels)
     runner.allocate(64)
     try:
         blocks = list(range(-(-len(TOKENS) // BLOCK_SIZE)))
@@ -141,7 +141,7 @@ def test_logits_are_those_of_transformers(folder, variant, tmp_path):
 
 def test_portable_kernels_agree(folder, tmp_path):
     weights = load(folder, tmp_path)
-    actual, expected = logits(weights, portable=True), logits(weights)
+    actual, expected = logits(weights, kernels="portable"), logits(weights)
     assert np.abs(actual - expected).mean() / np.abs(expected).mean() < 0.005
 
 

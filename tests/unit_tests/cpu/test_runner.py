@@ -44,8 +44,8 @@ def load(folder: Path, precision: str, cache: Path) -> ModelWeights:
     )
 
 
-def start(weights: ModelWeights, precision: str, *, portable: bool = False, threads: int = 2) -> CpuRunner:
-    runner = CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=64, portable=portable)
+def start(weights: ModelWeights, precision: str, *, kernels: str | None = None, threads: int = 2) -> CpuRunner:
+    runner = CpuRunner(weights, precision=precision, num_threads=threads, max_step_tokens=64, kernels=kernels)
     runner.allocate(64)
     return runner
 
@@ -136,7 +136,7 @@ def test_logits_are_those_of_transformers(tiny_checkpoint, loaded, runners, prec
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_portable_kernels_agree(loaded, runners, precision):
-    portable = start(loaded[precision], precision, portable=True)
+    portable = start(loaded[precision], precision, kernels="portable")
     try:
         # An activation half-way between two codes may round the other way, so rare rows differ by more.
         assert relative_error(all_logits(portable, TOKENS), all_logits(runners[precision], TOKENS)) < 0.002

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import tiktoken
 
-from langchain_qwen import ChatQwen, chat_models, errors
+from langchain_qwen import ChatQwen, backends, errors
 from langchain_qwen.checkpoints import resolve
 from langchain_qwen.engine import Constraint, Request, SamplingParams, Token, sharing
 from langchain_qwen.engine.local import LocalEngine
@@ -217,14 +217,14 @@ class TestTimeouts:
 
     def test_waiting_for_another_calls_load_counts(self, tiny_checkpoint, monkeypatch):
         loading, go_on = threading.Event(), threading.Event()
-        load_engine = chat_models.load_engine
+        load_engine = backends.load_engine
 
         def slow(*args: Any, **settings: Any) -> Any:
             loading.set()
             go_on.wait(PATIENCE_S)
             return load_engine(*args, **settings)
 
-        monkeypatch.setattr(chat_models, "load_engine", slow)
+        monkeypatch.setattr(backends, "load_engine", slow)
         with ChatQwen(model=str(tiny_checkpoint), device="cpu", max_tokens=3, kv_cache_bytes=3 << 20) as model:
             thread = threading.Thread(target=model.load)
             thread.start()
@@ -253,7 +253,7 @@ class TestMemory:
     def test_little_memory_at_load_is_an_out_of_memory_error(self, tiny_checkpoint):
         code = f"""
 import resource
-from langchain_qwen import ChatQwen, errors
+from langchain_qwen import ChatQwen, backends, errors
 import langchain_qwen.engine.runners.cpu.runner
 with ChatQwen(model={str(tiny_checkpoint)!r}, device="cpu", max_tokens=3) as model:
     model.invoke("x")  # so that everything is imported

@@ -210,7 +210,7 @@ class TestFitting:
         assert self.shown(qwen, max_tokens=1)[0] > self.shown(qwen, max_tokens=1500)[0]
 
     def test_warm(self, qwen, tmp_path, monkeypatch):
-        monkeypatch.setattr("langchain_qwen.chat_models.cache_root", lambda: tmp_path)
+        monkeypatch.setattr("langchain_qwen.backends.cache_root", lambda: tmp_path)
         persona = ANYONE.replace(instructions="You are the keeper of a lighthouse on a rock in the sea. " * 3)
         held = persona.warm(qwen)
         prompt = persona.messages("A question of someone")

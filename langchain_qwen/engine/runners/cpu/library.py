@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 from collections.abc import Iterator
 from ctypes import POINTER, Structure, c_char, c_char_p, c_float, c_int, c_int32, c_uint64, c_void_p
 from pathlib import Path
@@ -107,11 +108,12 @@ class _Field(Structure):
     )
 
 
-PATH = Path(__file__).parent / "liblangchain_qwen.so"
+SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
+PATH = Path(__file__).with_name("liblangchain_qwen" + SUFFIXES.get(sys.platform, ".so"))
 
 
 def available() -> bool:
-    """Whether the package's build made the library: it needs a C compiler and a POSIX system."""
+    """Whether the library is there: wheels bring it, and elsewhere the package's build makes it with a C compiler."""
     return PATH.exists()
 
 
@@ -131,7 +133,7 @@ def load() -> ctypes.CDLL:
         type_, field, *_ = min(different)
         raise _other_version(f"{type_}.{field}" if field else f"the size of {type_}")
     library.lq_runner_new.restype = c_void_p
-    library.lq_runner_new.argtypes = [POINTER(Model), POINTER(KV), c_int, c_int, c_int, c_int, POINTER(c_char_p)]
+    library.lq_runner_new.argtypes = [POINTER(Model), POINTER(KV), c_int, c_int, c_int, c_char_p, POINTER(c_char_p)]
     library.lq_runner_free.restype = None
     library.lq_runner_free.argtypes = [c_void_p]
     for run in (library.lq_runner_step, library.lq_runner_products):
@@ -140,8 +142,8 @@ def load() -> ctypes.CDLL:
     for pack in (library.lq_pack_int4, library.lq_pack_int8, library.lq_pack_bf16):
         pack.restype = c_int
         pack.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
-    library.lq_best_kernels.restype = c_char_p
-    library.lq_best_kernels.argtypes = []
+    library.lq_kernels_list.restype = c_char_p
+    library.lq_kernels_list.argtypes = [c_int, POINTER(c_int), POINTER(c_int)]
     return library
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from langchain_qwen.checkpoints.rope import read_rope
 from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.runners.cpu import library
+from langchain_qwen.engine.runners.cpu.kernels import choose
 from langchain_qwen.engine.runners.cpu.packing import Packed
 from langchain_qwen.engine.runners.cpu.rope import frequencies
 from langchain_qwen.engine.runners.cpu.weights import ModelWeights
@@ -35,8 +37,20 @@ class CpuRunner:
         precision: str,
         num_threads: int,
         max_step_tokens: int,
-        portable: bool = False,
+        kernels: str | None = None,
     ):
+        """Take the weights; `allocate` starts the threads.
+
+        Args:
+            weights: As `load_weights` gives them.
+            precision: The name of how they are held.
+            num_threads: How many threads share each step.
+            max_step_tokens: The most tokens of a step.
+            kernels: The name of a table of kernels; the one of LANGCHAIN_QWEN_KERNELS, or the best, if None.
+
+        Raises:
+            ConfigurationError: There are no such kernels on this machine.
+        """
         config = weights.config
         self.precision = precision
         self.vocab_size: int = config["vocab_size"]
@@ -51,8 +65,8 @@ class CpuRunner:
         self._frequencies, self._rope_scale = frequencies(rope, self._head_dim)
         self._num_threads = num_threads
         self._max_step_tokens = max_step_tokens
-        self._portable = portable
         self._library = library.load()
+        self.kernels = choose(kernels)
         self._handle: int | None = None
         self._kv: tuple[mmap.mmap, mmap.mmap] | None = None  # keys and values
         self._logits = np.empty((0, self.vocab_size), np.float32)
@@ -66,9 +80,7 @@ class CpuRunner:
         """Reserve KV memory; the system hands out its pages when they are first written."""
         self.close()
         size = self._num_layers * num_blocks * self._kv_heads * BLOCK_SIZE * self._head_dim * 2
-        # Private: by default Python maps memory that a forked child would share, and write into.
-        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        keys, values = self._kv = mmap.mmap(-1, size, flags=private), mmap.mmap(-1, size, flags=private)
+        keys, values = self._kv = _reserve(size), _reserve(size)
         kv = library.KV(num_blocks, size, _address(keys), _address(values))
         self._num_blocks, self._max_length = num_blocks, min(self._window, num_blocks * BLOCK_SIZE)
         refused = ctypes.c_char_p()
@@ -78,7 +90,7 @@ class CpuRunner:
             self._num_threads,
             self._max_step_tokens,
             self._max_length,
-            int(self._portable),
+            self.kernels.encode(),
             ctypes.byref(refused),
         )
         if refused.value is not None:
@@ -238,6 +250,13 @@ def _matrix(packed: Packed, bias: NDArray[np.float32] | None = None) -> library.
         None if bias is None else bias.ctypes.data,
         None if packed.order is None else packed.order.ctypes.data,
     )
+
+
+def _reserve(size: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    # Private: by default Python maps memory that a forked child would share, and write into.
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _address(memory: mmap.mmap) -> int:

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import Progress
 
+from langchain_qwen.bars import Bar
 from langchain_qwen.checkpoints.folder import check_config
 from langchain_qwen.checkpoints.limits import head_dim
 from langchain_qwen.checkpoints.private_files import forget_unused, open_private, private_folder
@@ -185,11 +185,10 @@ def _pack_all(source: Source, maker: Maker, wanted: list[Matrix], num_threads: i
         source.check_finite(EMBEDDING)
     packed = {}
     total = sum(form.rows * form.cols for form in map(maker.form, wanted))
-    with ThreadPoolExecutor(num_threads) as pool, Progress(transient=True) as progress:
-        task = progress.add_task(maker.title, total=total)
+    with ThreadPoolExecutor(num_threads) as pool, Bar(maker.title, total) as bar:
         for matrix in wanted:
             packed[matrix.name] = maker.pack(matrix, pool)
-            progress.advance(task, packed[matrix.name].rows * packed[matrix.name].cols)
+            bar.advance(packed[matrix.name].rows * packed[matrix.name].cols)
     return packed
 
 

@@ -1,18 +1,80 @@
-#include "kernels.h"
-
-#if defined(__x86_64__)
-#include <cpuid.h>
+// Which table of kernels a processor runs. The build defines LQ_WITH_... for each file of arch/ that it compiled.
 #include <stdbool.h>
+#include <string.h>
 
-static bool has_f16c(void) {  // not all compilers know it as a feature to ask for by name
-    unsigned a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
-}
-#endif
+#include "kernels.h"
+#include "x86.h"
 
-const lq_kernels *lq_kernels_best(void) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) return &lq_kernels_avx2;
+static bool has_avx2(void) { return lq_x86_has(LQ_AVX2); }
+static bool has_avx512_vnni(void) { return lq_x86_has(LQ_AVX2 | LQ_AVX512 | LQ_AVX512_VNNI); }
+static bool has_avx_vnni(void) { return lq_x86_has(LQ_AVX2 | LQ_AVX_VNNI); }
 #endif
-    return &lq_kernels_portable;
+
+#if defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
+
+static bool has_dot_product(void) { return getauxval(AT_HWCAP) & 1 << 20; }  // HWCAP_ASIMDDP
+static bool has_i8mm(void) { return has_dot_product() && getauxval(AT_HWCAP2) & 1 << 13; }
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+
+static bool has(const char *feature) {
+    int value = 0;
+    size_t size = sizeof value;
+    return !sysctlbyname(feature, &value, &size, NULL, 0) && value;
+}
+static bool has_dot_product(void) { return has("hw.optional.arm.FEAT_DotProd"); }
+static bool has_i8mm(void) { return has_dot_product() && has("hw.optional.arm.FEAT_I8MM"); }
+#else
+static bool has_dot_product(void) { return false; }
+static bool has_i8mm(void) { return false; }
+#endif
+#endif
+
+static bool always(void) { return true; }
+
+typedef struct {
+    const lq_kernels *kernels;
+    bool (*runs)(void);  // whether this processor, and its system, can
+    bool proven;         // whether its authors had a machine to run it on; if not, it is used only where it is asked for
+} table;
+
+// The best first.
+static const table tables[] = {
+#ifdef LQ_WITH_AVX512
+    {&lq_kernels_avx512, has_avx512_vnni, true},
+#endif
+#ifdef LQ_WITH_VNNI
+    {&lq_kernels_vnni, has_avx512_vnni, true},
+#endif
+#ifdef LQ_WITH_AVXVNNI
+    {&lq_kernels_avxvnni, has_avx_vnni, false},
+#endif
+#ifdef LQ_WITH_AVX2
+    {&lq_kernels_avx2, has_avx2, true},
+#endif
+#ifdef LQ_WITH_I8MM
+    {&lq_kernels_i8mm, has_i8mm, true},
+#endif
+#ifdef LQ_WITH_NEON
+    {&lq_kernels_neon, has_dot_product, true},
+#endif
+    {&lq_kernels_portable, always, true},
+};
+enum { TABLES = sizeof tables / sizeof *tables };
+
+EXPORT const lq_kernels *lq_kernels_named(const char *name) {
+    for (int i = 0; i < TABLES; i++)
+        if (name ? !strcmp(name, tables[i].kernels->name) && tables[i].runs() : tables[i].proven && tables[i].runs())
+            return tables[i].kernels;
+    return NULL;
+}
+
+EXPORT const char *lq_kernels_list(int index, int *runs, int *proven) {
+    if (index < 0 || index >= TABLES) return NULL;
+    *runs = tables[index].runs();
+    *proven = tables[index].proven;
+    return tables[index].kernels->name;
 }

@@ -62,7 +62,7 @@ static const lq_field fields[] = {
     FIELD(lq_step, panels),
 };
 
-__attribute__((visibility("default"))) const lq_field *lq_layout(int32_t *count) {
+EXPORT const lq_field *lq_layout(int32_t *count) {
     *count = sizeof fields / sizeof *fields;
     return fields;
 }

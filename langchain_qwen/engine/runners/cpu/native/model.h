@@ -4,6 +4,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// What Python calls; nothing else can be seen from outside of the library.
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
 // How a matrix is held. All formats keep 8 rows ("a panel") interleaved, so that one load serves 8 rows and one
 // broadcast activation feeds them all; rows is a multiple of 8 and cols a multiple of group.
 //   INT4: per panel and group: group*4 bytes of codes, 8 fp16 scales, 8 fp16 scale*zero.

@@ -4,17 +4,11 @@
 
 #include "half.h"
 #include "kernels.h"
-
-#define EXPORT __attribute__((visibility("default")))
-
-// One source for both instruction sets; sums run in eight lanes in either, so the results are the same.
-#if defined(__x86_64__) && defined(__gnu_linux__)
-#define CLONES __attribute__((target_clones("avx2,fma", "default")))
-#else
-#define CLONES
-#endif
+#include "x86.h"
 
 enum { LANES = 8 };
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t lanes_int __attribute__((vector_size(4 * LANES)));
 
 // What the packers return. Not finite: a weight, or the scale that fp16 would have to hold.
 enum { PACKED = 0, NOT_FINITE = 1, NO_SUCH_SHAPE = 2 };
@@ -28,78 +22,29 @@ static int has_shape(int rows, int cols, int group) {
            cols % group == 0;
 }
 
-static float lanes_sum(const float *lanes) {
+static float lanes_sum(const lanes *v) {
     float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += lanes[i];
+    for (int i = 0; i < LANES; i++) sum += (*v)[i];
     return sum;
 }
 
-// Scale and offset of weight = scale * code - offset that fit best for given codes (least squares), and the error.
-static float refit(const float *w, const float *codes, int n, float *scale, float *offset) {
-    float c[LANES] = {0}, cc[LANES] = {0}, x[LANES] = {0}, cx[LANES] = {0}, error[LANES] = {0};
-    for (int i = 0; i < n; i += LANES)
-        for (int l = 0; l < LANES; l++) {
-            c[l] += codes[i + l];
-            cc[l] += codes[i + l] * codes[i + l];
-            x[l] += w[i + l];
-            cx[l] += codes[i + l] * w[i + l];
-        }
-    const float sc = lanes_sum(c), scc = lanes_sum(cc), sx = lanes_sum(x), scx = lanes_sum(cx), count = (float)n;
-    const float determinant = count * scc - sc * sc;
-    if (determinant > 0) {
-        *scale = (count * scx - sc * sx) / determinant;
-        *offset = (*scale * sc - sx) / count;
-    }
-    *scale = lq_half_to_float(lq_float_to_half(*scale));
-    *offset = lq_half_to_float(lq_float_to_half(*offset));
-    for (int i = 0; i < n; i += LANES)
-        for (int l = 0; l < LANES; l++) {
-            const float d = *scale * codes[i + l] - *offset - w[i + l];
-            error[l] += d * d;
-        }
-    return lanes_sum(error);
-}
+// The same source for both instruction sets; sums run in eight lanes in either, so the results are the same.
+#define TARGET
+#define NAME(x) x
+#include "fit.h"
+#if defined(__x86_64__)
+#undef TARGET
+#undef NAME
+#define TARGET __attribute__((target("avx2,fma")))
+#define NAME(x) x##_avx2
+#include "fit.h"
+#endif
 
-static void round_codes(const float *w, int n, float inverse, float offset, float *codes) {
-    for (int i = 0; i < n; i++) {
-        const float code = rintf((w[i] + offset) * inverse);
-        codes[i] = code < 0 ? 0 : code > 15 ? 15 : code;
-    }
-}
-
-// The 4-bit fit with the smallest squared error among ranges shrunk a little at both ends, each refitted by least
-// squares: outliers are cut where the rest gains more. Returns 0 where there is none.
-CLONES static int fit_int4(const float *w, int n, float *best_codes, float *best_scale, float *best_offset) {
-    float low = w[0], high = w[0], codes[LQ_MAX_GROUP];
-    int all_finite = 1;
-    for (int i = 0; i < n; i++) {
-        low = w[i] < low ? w[i] : low;
-        high = w[i] > high ? w[i] : high;
-        all_finite &= is_finite(w[i]);
-    }
-    if (!all_finite) return 0;
-    *best_scale = 0;
-    *best_offset = lq_half_to_float(lq_float_to_half(-low));
-    memset(best_codes, 0, sizeof(float) * (size_t)n);
-    if (!(high > low)) return is_finite(*best_offset);
-    float best = INFINITY;
-    for (int step = 0; step < 12; step++) {
-        const float steps = 14.4f + 0.2f * (float)step;  // 15 steps would span the range exactly
-        float scale = (high - low) / steps, offset = scale * (steps - 15) / 2 - low;
-        for (int round = 0; round < 2; round++) {
-            round_codes(w, n, 1 / scale, offset, codes);
-            const float error = refit(w, codes, n, &scale, &offset);
-            if (error < best) {
-                best = error;
-                *best_scale = scale;
-                *best_offset = offset;
-                memcpy(best_codes, codes, sizeof(float) * (size_t)n);
-            }
-            if (!(scale > 0)) break;
-        }
-    }
-    // Where the range is too small for fp16, or for arithmetic, the smallest weight stands for all.
-    return is_finite(*best_offset) && (is_finite(best) || high - low < 0x1p-24f);
+static int fit_int4(const float *w, int n, float *codes, float *scale, float *offset) {
+#if defined(__x86_64__)
+    if (lq_x86_has(LQ_AVX2)) return fit_avx2(w, n, codes, scale, offset);
+#endif
+    return fit(w, n, codes, scale, offset);
 }
 
 static void put_scales(uint8_t *block_end, int row, float scale, float scale_zero) {

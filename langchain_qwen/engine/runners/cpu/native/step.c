@@ -1,29 +1,13 @@
 // One step of a Qwen2 model over a ragged batch, as all threads run it together.
+#include "system.h"
+
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "kernels.h"
-#include "threads.h"
+#include "runner.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
-typedef struct {
-    const lq_kernels *kernels;
-    lq_threads *threads;
-    lq_model model;
-    lq_kv kv;
-    int num_threads, max_tokens, max_length;
-    lq_acts acts;
-    float *normed, *ordered, *qkv, *attended, *gate_up, *product;  // [max_tokens][...]
-    float *scores;                                                 // [num_threads][heads per KV head][max_length]
-    lq_step step;
-} lq_runner;
 
 static int at_least(int a, int b) { return a > b ? a : b; }
-
-// Hands out items 0 .. count-1 to the threads.
-#define FOR_EACH(item, count) for (int item; (item = lq_threads_take(threads)) < (count);)
 
 static void multiply(lq_runner *r, lq_threads *threads, const lq_matrix *w, int tokens, float *out) {
     int first, last;
@@ -49,59 +33,6 @@ static void add_and_norm(lq_runner *r, lq_threads *threads, const float *product
         if (product) r->kernels->add(h, product + (size_t)m * hidden, hidden);
         r->kernels->rms_norm(h, norm, r->model.norm_eps, hidden, normed);
         r->kernels->store_acts(next, &r->acts, ordered(r, next, normed, m), m, s->tokens, 0, hidden);
-    }
-    lq_threads_barrier(threads);
-}
-
-// Rotary embedding in the half-split form of transformers: components i and i + head_dim/2 are a pair.
-static void rotate(float *head, const float *cosine, const float *sine, int head_dim, float scale) {
-    const int half = head_dim / 2;
-    for (int i = 0; i < half; i++) {
-        const float a = head[i], b = head[i + half];
-        head[i] = (a * cosine[i] - b * sine[i]) * scale;
-        head[i + half] = (b * cosine[i] + a * sine[i]) * scale;
-    }
-}
-
-static void rotate_and_store(lq_runner *r, lq_threads *threads, int layer) {
-    const lq_model *model = &r->model;
-    const lq_step *s = &r->step;
-    const int d = model->head_dim, heads = model->heads, kv_heads = model->kv_heads;
-    const size_t layer_offset = (size_t)layer * (size_t)r->kv.num_blocks * (size_t)kv_heads * LQ_BLOCK * (size_t)d;
-    FOR_EACH(m, s->tokens) {
-        float *row = r->qkv + (size_t)m * (size_t)(heads + 2 * kv_heads) * (size_t)d;
-        const float *cosine = s->cosine + (size_t)m * (d / 2), *sine = s->sine + (size_t)m * (d / 2);
-        for (int h = 0; h < heads; h++) rotate(row + h * d, cosine, sine, d, 1 / sqrtf((float)d));
-        const int slot = s->position[m] % LQ_BLOCK;
-        const size_t block = (size_t)s->blocks[s->table[m] + s->position[m] / LQ_BLOCK];
-        for (int h = 0; h < kv_heads; h++) {
-            float *key = row + (size_t)(heads + h) * d, *value = row + (size_t)(heads + kv_heads + h) * d;
-            const size_t offset = layer_offset + (block * kv_heads + h) * LQ_BLOCK * d;
-            rotate(key, cosine, sine, d, 1);
-            for (int begin = 0; begin < d; begin += 16) {  // head_dim is a multiple of 16
-                uint16_t halves[16];
-                r->kernels->to_half(key + begin, 16, halves);
-                for (int i = 0; i < 16; i++) r->kv.keys[offset + (size_t)(begin + i) * LQ_BLOCK + slot] = halves[i];
-            }
-            r->kernels->to_half(value, d, r->kv.values + offset + (size_t)slot * d);
-        }
-    }
-    lq_threads_barrier(threads);
-}
-
-static void attend(lq_runner *r, lq_threads *threads, int thread, int layer) {
-    const lq_model *model = &r->model;
-    const lq_step *s = &r->step;
-    const int d = model->head_dim, heads = model->heads, kv_heads = model->kv_heads, group = heads / kv_heads;
-    const size_t head_block = (size_t)LQ_BLOCK * d, block_stride = head_block * kv_heads;
-    const size_t layer_offset = (size_t)layer * (size_t)r->kv.num_blocks * block_stride;
-    float *scores = r->scores + (size_t)thread * group * r->max_length;
-    FOR_EACH(item, s->tokens * kv_heads) {
-        const int m = item / kv_heads, h = item % kv_heads;
-        const size_t offset = layer_offset + h * head_block;
-        r->kernels->attend(r->qkv + (size_t)m * (heads + 2 * kv_heads) * d + (size_t)h * group * d, group, d,
-                           r->kv.keys + offset, r->kv.values + offset, block_stride, s->blocks + s->table[m],
-                           s->position[m] + 1, scores, r->attended + ((size_t)m * heads + (size_t)h * group) * d);
     }
     lq_threads_barrier(threads);
 }
@@ -155,8 +86,7 @@ static void run_step(void *context, lq_threads *threads, int thread) {
         const lq_layer *layer = &r->model.layers[i];
         add_and_norm(r, threads, i ? r->product : NULL, layer->attention_norm, &layer->qkv);
         multiply(r, threads, &layer->qkv, tokens, r->qkv);
-        rotate_and_store(r, threads, i);
-        attend(r, threads, thread, i);
+        lq_attend(r, threads, thread, i);
         store_attended(r, threads, &layer->out);
         multiply(r, threads, &layer->out, tokens, r->product);
         add_and_norm(r, threads, r->product, layer->ffn_norm, &layer->gate_up);
@@ -181,13 +111,12 @@ static void run_products(void *context, lq_threads *threads, int thread) {
 }
 
 // Memory for a * b * c floats; NULL when there is none, or the product is no size.
-static void *buffer(size_t a, size_t b, size_t c) {
-    void *memory;
+void *lq_buffer(size_t a, size_t b, size_t c) {
     size_t size;
     if (__builtin_mul_overflow(a, b, &size) || __builtin_mul_overflow(size, c, &size) ||
         __builtin_mul_overflow(size, sizeof(float), &size))
         return NULL;
-    return posix_memalign(&memory, 64, size) ? NULL : memory;
+    return lq_aligned(64, size);
 }
 
 // All buffers of a step, so that a step allocates nothing. Each is as long as it has to be and no longer, so that the
@@ -196,39 +125,41 @@ static int allocate(lq_runner *r) {
     const lq_model *m = &r->model;
     const size_t tokens = (size_t)r->max_tokens, attended = (size_t)m->heads * (size_t)m->head_dim;
     const size_t widest = (size_t)at_least(m->ffn, at_least(m->hidden, m->heads * m->head_dim));
-    r->normed = buffer(tokens, (size_t)m->hidden, 1);
-    r->qkv = buffer(tokens, (size_t)(m->heads + 2 * m->kv_heads), (size_t)m->head_dim);
-    r->attended = buffer(tokens, attended, 1);
-    r->gate_up = buffer(tokens, 2, (size_t)m->ffn);
-    r->product = buffer(tokens, (size_t)m->hidden, 1);
-    r->scores = buffer((size_t)r->num_threads, (size_t)(m->heads / m->kv_heads), (size_t)r->max_length);
-    r->ordered = buffer(tokens, widest, 1);
-    r->acts.values = buffer(tokens, widest, 1);  // or codes, which take no more
+    r->normed = lq_buffer(tokens, (size_t)m->hidden, 1);
+    r->qkv = lq_buffer(tokens, (size_t)(m->heads + 2 * m->kv_heads), (size_t)m->head_dim);
+    r->attended = lq_buffer(tokens, attended, 1);
+    r->gate_up = lq_buffer(tokens, 2, (size_t)m->ffn);
+    r->product = lq_buffer(tokens, (size_t)m->hidden, 1);
+    r->ordered = lq_buffer(tokens, widest, 1);
+    r->acts.values = lq_buffer(tokens, widest, 1);  // or codes, which take no more
     r->acts.codes16 = (int16_t *)r->acts.values;
     r->acts.codes = (int8_t *)r->acts.values;
-    r->acts.scale = buffer(tokens, widest / 32, 1);
-    r->acts.sum = buffer(tokens, widest / 32, 1);
-    return r->normed && r->qkv && r->attended && r->gate_up && r->product && r->scores && r->ordered && r->acts.values &&
-           r->acts.scale && r->acts.sum;
+    r->acts.scale = lq_buffer(tokens, widest / 32, 1);
+    r->acts.sum = lq_buffer(tokens, widest / 32, 1);
+    return r->normed && r->qkv && r->attended && r->gate_up && r->product && r->ordered && r->acts.values &&
+           r->acts.scale && r->acts.sum && lq_attention_allocate(r);
 }
 
 EXPORT void lq_runner_free(lq_runner *r) {
     if (!r) return;
     lq_threads_stop(r->threads);
-    free(r->normed), free(r->qkv), free(r->attended), free(r->gate_up), free(r->product), free(r->scores);
-    free(r->ordered), free(r->acts.values), free(r->acts.scale), free(r->acts.sum);
+    float *buffers[] = {r->normed, r->qkv,   r->attended, r->gate_up,     r->product,   r->scratch,
+                        r->parts,  r->ordered, r->acts.values, r->acts.scale, r->acts.sum};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) lq_aligned_free(buffers[i]);
+    free(r->spans);
     free(r);
 }
 
-// `portable` asks for the plain C kernels. NULL when the model is none that can be run, and then `*refused` says what of
+// `kernels` names a table, or is NULL for the best. NULL when the model is none that can be run, and then `*refused` says what of
 // it is wrong; or when memory or threads cannot be had, and then it is NULL.
 EXPORT lq_runner *lq_runner_new(const lq_model *model, const lq_kv *kv, int num_threads, int max_tokens, int max_length,
-                                int portable, const char **refused) {
+                                const char *kernels, const char **refused) {
     *refused = lq_check(model, kv, num_threads, max_tokens, max_length);
+    if (!*refused && !lq_kernels_named(kernels)) *refused = "the name of the kernels";
     if (*refused) return NULL;
     lq_runner *r = calloc(1, sizeof *r);
     if (!r) return NULL;
-    r->kernels = portable ? &lq_kernels_portable : lq_kernels_best();
+    r->kernels = lq_kernels_named(kernels);
     r->model = *model;
     r->kv = *kv;
     r->num_threads = num_threads;
@@ -244,6 +175,7 @@ EXPORT lq_runner *lq_runner_new(const lq_model *model, const lq_kv *kv, int num_
 
 EXPORT void lq_runner_step(lq_runner *r, const lq_step *step) {
     r->step = *step;
+    lq_attention_prepare(r);
     lq_threads_run(r->threads, run_step, r);
 }
 
@@ -252,5 +184,3 @@ EXPORT void lq_runner_products(lq_runner *r, const lq_step *step) {
     r->step = *step;
     lq_threads_run(r->threads, run_products, r);
 }
-
-EXPORT const char *lq_best_kernels(void) { return lq_kernels_best()->name; }

@@ -1,11 +1,8 @@
-#define _GNU_SOURCE  // sched_getaffinity
-#include "threads.h"
+#include "system.h"
 
-#include <pthread.h>
-#include <sched.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <unistd.h>
+
+#include "threads.h"
 
 // Waiting goes from quick and wasteful to slow and free. Spinning bridges the gap between two steps of an answer, and
 // yielding lets those run that are waited for; then a thread sleeps, so that an idle chat costs nothing, and so does
@@ -15,8 +12,8 @@ enum { SPIN_IN_STEP = 4000, SPIN_BETWEEN_STEPS = 20000, YIELDS = 8 };
 struct lq_threads {
     int count;
     int running;  // how many take part in this run
-    pid_t process;
-    pthread_t *workers;
+    long process;
+    lq_thread *workers;
     lq_work work;
     void *context;
     // Counts calls of run in its upper bits; workers wait for it to change. The lower 16 bits say how many threads take
@@ -25,8 +22,8 @@ struct lq_threads {
     _Atomic bool stopping;
     _Atomic int sleeping;
     _Atomic int patience;  // spins in a step
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
+    lq_mutex mutex;
+    lq_condition wake;
     _Alignas(64) _Atomic int arrived;  // the barrier
     _Alignas(64) _Atomic uint64_t phase;
     _Alignas(64) _Atomic int next_item;
@@ -52,23 +49,23 @@ static bool wait_for_change(lq_threads *t, _Atomic uint64_t *word, uint64_t seen
         pause_briefly();
     }
     for (int i = 0; i < YIELDS; i++) {
-        sched_yield();
+        lq_thread_yield();
         if (atomic_load_explicit(word, memory_order_acquire) != seen) return false;
     }
-    pthread_mutex_lock(&t->mutex);
+    lq_mutex_lock(&t->mutex);
     atomic_fetch_add(&t->sleeping, 1);
-    while (atomic_load(word) == seen) pthread_cond_wait(&t->wake, &t->mutex);
+    while (atomic_load(word) == seen) lq_condition_wait(&t->wake, &t->mutex);
     atomic_fetch_sub(&t->sleeping, 1);
-    pthread_mutex_unlock(&t->mutex);
+    lq_mutex_unlock(&t->mutex);
     return false;
 }
 
 static void change(lq_threads *t, _Atomic uint64_t *word, uint64_t value) {
     atomic_store(word, value);
     if (atomic_load(&t->sleeping)) {  // whoever counts itself later looks at the word again before it sleeps
-        pthread_mutex_lock(&t->mutex);
-        pthread_cond_broadcast(&t->wake);
-        pthread_mutex_unlock(&t->mutex);
+        lq_mutex_lock(&t->mutex);
+        lq_condition_wake_all(&t->wake);
+        lq_mutex_unlock(&t->mutex);
     }
 }
 
@@ -106,7 +103,7 @@ bool lq_threads_take_share(lq_threads *t, int count, int *first, int *last) {
     return true;
 }
 
-static void *worker_main(void *argument) {
+LQ_THREAD_MAIN(worker_main, argument) {
     worker_start start = *(worker_start *)argument;
     free(argument);
     lq_threads *t = start.threads;
@@ -114,7 +111,7 @@ static void *worker_main(void *argument) {
     for (;;) {
         wait_for_change(t, &t->order, seen, SPIN_BETWEEN_STEPS);
         seen = atomic_load(&t->order);
-        if (atomic_load(&t->stopping)) return NULL;
+        if (atomic_load(&t->stopping)) LQ_THREAD_END;
         if (start.number >= (int)(seen & 0xffff)) continue;
         t->work(t->context, t, start.number);
         lq_threads_barrier(t);
@@ -128,9 +125,9 @@ static void announce(lq_threads *t, int running) {
 
 // Threads beyond the processors that this process may use now only keep others from theirs.
 static int useful(int count) {
-#if defined(__linux__) && !defined(LQ_ALL_THREADS)
-    cpu_set_t set;
-    if (!sched_getaffinity(0, sizeof set, &set) && CPU_COUNT(&set) < count) return CPU_COUNT(&set);
+#if !defined(LQ_ALL_THREADS)
+    const int usable = lq_usable_processors();
+    if (usable && usable < count) return usable;
 #endif
     return count;
 }
@@ -146,17 +143,17 @@ void lq_threads_run(lq_threads *t, lq_work work, void *context) {
 
 lq_threads *lq_threads_start(int count) {
     if (count < 1 || count > 0xffff) return NULL;
-    lq_threads *t = aligned_alloc(64, (sizeof *t + 63) / 64 * 64);
+    lq_threads *t = lq_aligned(64, sizeof *t);
     if (!t) return NULL;
-    *t = (lq_threads){.count = 1, .process = getpid(), .patience = SPIN_IN_STEP};
-    pthread_mutex_init(&t->mutex, NULL);
-    pthread_cond_init(&t->wake, NULL);
+    *t = (lq_threads){.count = 1, .process = lq_process(), .patience = SPIN_IN_STEP};
+    lq_mutex_init(&t->mutex);
+    lq_condition_init(&t->wake);
     t->workers = calloc((size_t)count, sizeof *t->workers);
     while (t->workers && t->count < count) {
         worker_start *start = malloc(sizeof *start);
         if (!start) break;
         *start = (worker_start){t, t->count};
-        if (pthread_create(&t->workers[t->count], NULL, worker_main, start)) {
+        if (!lq_thread_start(&t->workers[t->count], worker_main, start)) {
             free(start);
             break;
         }
@@ -169,13 +166,13 @@ lq_threads *lq_threads_start(int count) {
 
 void lq_threads_stop(lq_threads *t) {
     if (!t) return;
-    if (t->process == getpid()) {  // a forked child has this memory and none of the threads
+    if (t->process == lq_process()) {  // a forked child has this memory and none of the threads
         atomic_store(&t->stopping, true);
         announce(t, 0);
-        for (int i = 1; i < t->count; i++) pthread_join(t->workers[i], NULL);
-        pthread_mutex_destroy(&t->mutex);
-        pthread_cond_destroy(&t->wake);
+        for (int i = 1; i < t->count; i++) lq_thread_join(t->workers[i]);
+        lq_mutex_destroy(&t->mutex);
+        lq_condition_destroy(&t->wake);
     }
     free(t->workers);
-    free(t);
+    lq_aligned_free(t);
 }

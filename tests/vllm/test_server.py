@@ -1,0 +1,226 @@
+"""What is promised of answers and of the server's work, on a real server with real weights."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import jsonschema
+import pytest
+from langchain_core.messages import HumanMessage, SystemMessage
+
+from langchain_qwen import ChatQwen
+from langchain_qwen.engine import Finished, Request, Started, Token
+from langchain_qwen.errors import ContextOverflowError, InvalidSchemaError, ModelNotFoundError, OutputTruncatedError
+from langchain_qwen.grounding import GroundedAnswerer
+from langchain_qwen.personas import BulletsForm, LabelsForm, SentencesForm, TableForm, builtin
+from tests.vllm.conftest import MODEL, SERVED
+
+SCHEMAS = Path(
+    os.environ.get("LANGCHAIN_QWEN_DATA", Path(__file__).parents[3] / "shared" / "data"), "json_schemas.jsonl"
+)
+TOPICS = (
+    *("a mill", "the tides", "bread", "bridges", "prime numbers", "the moon", "paper", "bees", "clocks", "glass"),
+    *("ferries", "chess", "salt", "maps", "violins", "rain", "trains", "ink", "lighthouses", "wool"),
+)
+TEACHER_TOKENS = 64
+MILL = "The old mill in Harburg was built in 1742 by Anna Keller. It burned down in 1810 and was rebuilt of stone."
+
+
+def engine_of(model):
+    return model._shared_engine(model._open().checkpoint)
+
+
+def prompt(model, text):
+    return tuple(model.prompter.encode([HumanMessage(text)]))
+
+
+def running(base_url):
+    """Requests that the server works on or has waiting."""
+    metrics = httpx.get(base_url.removesuffix("/v1") + "/metrics", timeout=30).text
+    found = re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} ([\d.]+)$", metrics, re.MULTILINE)
+    assert found
+    return sum(map(float, found))
+
+
+def test_ids_go_both_ways(model):
+    ids = prompt(model, "Name a river of France.")
+    events = list(engine_of(model).stream(Request(ids, 12, frozenset({151645, 151643}), top_logprobs=3)))
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Finished)
+    tokens = [event for event in events if isinstance(event, Token)]
+    assert tokens
+    for token in tokens:
+        assert len(token.top_logprobs) == 3
+        assert token.top_logprobs == tuple(sorted(token.top_logprobs, key=lambda entry: -entry[1]))
+        assert token.logprob == token.top_logprobs[0][1]  # greedy: the likeliest
+        assert token.logprob <= 0
+    assert events[-1].completion_tokens == len(tokens)
+
+
+def test_parameters_are_followed(model):
+    seeded = [model.invoke("Invent a word.", temperature=1.5, seed=seed, max_tokens=12).text for seed in (1, 1, 2)]
+    assert seeded[0] == seeded[1] != seeded[2]
+    comma, full_stop = (model.get_token_ids(mark)[0] for mark in ",.")
+    banned = {comma: -100.0, full_stop: -100.0}
+    assert "," not in model.invoke("Count from one to ten, with commas.", logit_bias=banned, max_tokens=40).text
+    assert model.invoke("Say hi.", ignore_eos=True, max_tokens=30).usage_metadata["output_tokens"] == 30
+    assert model.invoke("Say hi.", min_tokens=20, max_tokens=30).usage_metadata["output_tokens"] >= 20
+    stopped = model.invoke("Count from 1 to 9 as digits with spaces.", stop=["4"], max_tokens=60)
+    assert "4" not in stopped.text
+    assert stopped.response_metadata["finish_reason"] == "stop"
+
+
+def test_min_tokens_under_a_grammar_let_it_end(model):
+    bound = model.bind(response_format={"type": "grammar", "grammar": 'start: "yes" | "no"'})
+    assert bound.invoke("Is water wet?", min_tokens=20, max_tokens=30).text in ("yes", "no")
+
+
+def test_cached_tokens_are_told(model):
+    ready = model.warm([SystemMessage(f"You look after this mill. {MILL * 8}")])
+    assert ready >= 128
+    question = [SystemMessage(f"You look after this mill. {MILL * 8}"), HumanMessage("Who built it?")]
+    assert model.invoke(question, max_tokens=4).usage_metadata["input_token_details"]["cache_read"] >= 128
+
+
+def test_what_does_not_fit_and_what_is_not_there(model, base_url):
+    with pytest.raises(ContextOverflowError):
+        model.invoke("word " * model.context_window)
+    with pytest.raises(ModelNotFoundError, match=SERVED):
+        ChatQwen(base_url=base_url, model="absent", tokenizer=MODEL).invoke("Hello")
+    # Had the server's window not been asked for, its own words say it.
+    unknowing = engine_of(model)
+    known, unknowing.info = unknowing.info, type(unknowing.info)(SERVED, 1 << 20, 151936, "server", "server")
+    try:
+        with pytest.raises(ContextOverflowError, match="it says"):
+            list(unknowing.stream(Request((9,) * 9000, 4, frozenset())))
+    finally:
+        unknowing.info = known
+
+
+@pytest.mark.skipif(not SCHEMAS.exists(), reason=f"{SCHEMAS} is not there")
+def test_every_schema_is_kept_to(model):
+    rows = [json.loads(line) for line in SCHEMAS.read_text(encoding="utf-8").splitlines()]
+
+    def answer(row):
+        try:
+            bound = model.bind(response_format={"type": "json_schema", "json_schema": {"schema": row["schema"]}})
+            value = json.loads(bound.invoke("Write an example.", max_tokens=60).text)
+        except InvalidSchemaError:  # as it is locally: nothing has been asked of the server
+            return "refused"
+        except (json.JSONDecodeError, OutputTruncatedError):
+            return "cut"
+        jsonschema.validate(value, row["schema"])
+        return "valid"
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(answer, rows))
+    counts = {result: results.count(result) for result in set(results)}
+    assert counts["valid"] >= len(rows) // 4, counts  # a cut one kept to its grammar as far as it went: that is checked
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        BulletsForm(at_least=2, at_most=2),
+        SentencesForm(at_most=1),
+        LabelsForm(labels=("old", "new")),
+        TableForm(max_rows=2),
+        builtin("json_only").output,
+    ],
+    ids=lambda form: form.kind,
+)
+def test_forms_hold(model, form):
+    persona = builtin("assistant").replace(output=form, retry_language=False)
+    answer = (persona | model).invoke(f"Tell me of this mill.\n\n{MILL}", max_tokens=200)
+    if answer.response_metadata["finish_reason"] == "stop":
+        assert form.problem(answer.text) is None
+
+
+def test_quotes_are_verbatim(model):
+    answerer = GroundedAnswerer([MILL], model, answerable_above=None, on_unsupported="flag", max_answer_tokens=80)
+    answer = answerer.invoke("When was the mill built?")
+    assert answer.citations
+    for citation in answer.citations:
+        assert MILL[citation.source_start : citation.source_end] == citation.quote
+
+
+def test_a_tool_is_called(model):
+    def weather(city: str) -> str:
+        """The weather of a city."""
+        raise NotImplementedError
+
+    (call,) = model.bind_tools([weather], tool_choice="any").invoke("How is the weather in Oslo?").tool_calls
+    assert call["name"] == "weather"
+    assert call["args"].keys() == {"city"}
+
+
+def test_half_of_32_streams_are_cancelled_and_none_is_left(model, base_url):
+    chance = random.Random(1)
+
+    async def one(number):
+        chunks = 0
+        async for _ in model.astream(f"Write a story about {TOPICS[number % 20]}.", max_tokens=24, ignore_eos=True):
+            chunks += 1
+        return chunks
+
+    async def all_of_them():
+        tasks = [asyncio.ensure_future(one(number)) for number in range(32)]
+        doomed = tasks[::2]
+        chance.shuffle(doomed)
+        for task in doomed:
+            await asyncio.sleep(chance.random() * 0.2)
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results = asyncio.run(all_of_them())
+    assert sum(isinstance(result, asyncio.CancelledError) for result in results) >= 8
+    assert not [result for result in results if isinstance(result, Exception)]
+    left = [model.stream(f"Write a story about {topic}.", max_tokens=500, ignore_eos=True) for topic in TOPICS[:4]]
+    for chunks in left:
+        next(chunks)
+    assert running(base_url) == 4
+    for chunks in left:
+        chunks.close()
+    until = time.monotonic() + 2
+    while (count := running(base_url)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert count == 0
+    assert not [thread for thread in threading.enumerate() if thread.name == "langchain-qwen request"]
+
+
+def test_it_says_what_the_engine_of_this_machine_says(model):
+    """Teacher-forced: of the server's greedy tokens, how many are ours too behind the same beginning."""
+    greedy = {"temperature": 0, "repetition_penalty": 1.0}
+    stops = frozenset({151645, 151643})
+    prompts = [prompt(model, f"Tell me about {topic}.") for topic in TOPICS]
+    engine = engine_of(model)
+
+    def theirs(ids):
+        return [event.id for event in engine.stream(Request(ids, TEACHER_TOKENS, stops)) if isinstance(event, Token)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(theirs, prompts))
+    with ChatQwen(model=MODEL, precision="bf16", **greedy) as local:
+        ours = engine_of(local)
+
+        def next_token(ids):
+            (token,) = (e.id for e in ours.stream(Request(ids, 1, frozenset())) if isinstance(e, Token))
+            return token
+
+        beginnings = [
+            ((*ids, *answer[:position]), answer[position])
+            for ids, answer in zip(prompts, answers, strict=True)
+            for position in range(len(answer))
+        ]
+        with ThreadPoolExecutor(32) as pool:
+            equal = sum(pool.map(lambda pair: next_token(pair[0]) == pair[1], beginnings))
+    assert equal >= 0.99 * len(beginnings), f"{equal} of {len(beginnings)} tokens are the same"
