@@ -65,7 +65,8 @@ def _calibrate(
                 if observed:
                     with observed.open("a", encoding="utf-8") as file:
                         file.write(one.model_dump_json() + "\n")
-        made = f"{len(found)} rows of {rows.name}, {date.today().isoformat()}"
+        sources = ", ".join(sorted({one.row.source for one in found} - {""})) or rows.name
+        made = f"{len(found)} rows ({sources}), {date.today().isoformat()}"
         fitted = calibrate(found, model=model, made=made)
         risks = judged_elsewhere(found)
     except QwenError as error:

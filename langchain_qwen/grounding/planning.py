@@ -176,7 +176,7 @@ class _Answering:
         about = features.questions(self._question, answer, asked, quoter)
         questions = [
             *about.values(),
-            *(prompts.otherwise(asked, answer, one.text) for one in found),
+            *(prompts.otherwise(self._question, one.statement, one.text) for one in found),
             *([prompts.several(self._question)] if several else []),
         ]
         messages = yield Ask(questions, ONE_TOKEN)

@@ -224,7 +224,7 @@ CONTRADICTED = [
 
 
 def test_passages_that_say_otherwise_are_found_and_said():
-    model = bridge_model(says={"Another piece": 0.9})
+    model = bridge_model(says={"Second source": 0.9})
     answer = answerer(model, CONTRADICTED).invoke("When was the bridge opened?")
     assert answer.text == "The bridge was opened in 1932. [1]"
     assert [citation.document_id for citation in answer.citations] == ["a", "d"]  # all that support it
@@ -238,7 +238,7 @@ def test_passages_that_say_otherwise_are_found_and_said():
     assert "c, 2010-01-01 says otherwise" in answer.markdown().replace("\\", "")
     assert "b, 2005-01-01 says otherwise" in answer._repr_html_()
     # The model has the last word.
-    denied = answerer(bridge_model(says={"Another piece": 0.1}), CONTRADICTED)
+    denied = answerer(bridge_model(says={"Second source": 0.1}), CONTRADICTED)
     assert denied.invoke("When was the bridge opened?").conflicts == ()
 
 
