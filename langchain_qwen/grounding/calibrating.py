@@ -208,10 +208,16 @@ def area(right: Sequence[float], wrong: Sequence[float]) -> float:
     return sum(pairs) / len(pairs) if pairs else float("nan")
 
 
-def trade_offs(observations: Sequence[Observation], risks: Sequence[float]) -> list[dict[str, float]]:
-    """For limits from 0.1 to 0.9: the share of right answers kept, and of unanswerable questions abstained from."""
+def trade_offs(
+    observations: Sequence[Observation], risks: Sequence[float], limits: Sequence[float]
+) -> list[dict[str, float]]:
+    """What some limits would do.
+
+    For each: the share of right answers kept, of unanswerable questions abstained from, and of what is answered that is
+    right (not a number where nothing is answered).
+    """
     table = []
-    for limit in (tenth / 10 for tenth in range(1, 10)):
+    for limit in limits:
         kept = [risk <= limit for one, risk in zip(observations, risks, strict=True) if one.right]
         abstained = [risk > limit for one, risk in zip(observations, risks, strict=True) if one.row.answer is None]
         given = [one.right for one, risk in zip(observations, risks, strict=True) if risk <= limit]
@@ -220,7 +226,7 @@ def trade_offs(observations: Sequence[Observation], risks: Sequence[float]) -> l
                 "abstain_above": limit,
                 "kept": round(sum(kept) / max(1, len(kept)), 3),
                 "abstained": round(sum(abstained) / max(1, len(abstained)), 3),
-                "right_of_given": round(sum(given) / max(1, len(given)), 3),
+                "right_of_given": round(sum(given) / len(given), 3) if given else float("nan"),
             }
         )
     return table
