@@ -120,7 +120,8 @@ class Quoter:
         each other passage, one that holds as much of what the answer says as the first one.
         """
         said = _terms(statement) - self._question
-        asked = _terms(statement) & self._question
+        # "Yes" says nothing of its own: then what is nearest to the question is quoted.
+        asked = _terms(statement) & self._question or (frozenset() if said else self._question)
         units = [
             _Unit(quote, frozenset(known_among(said, terms)), frozenset(known_among(self._question, terms)))
             for quote, terms in self._units
