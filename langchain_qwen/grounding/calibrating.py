@@ -18,7 +18,7 @@ from langchain_qwen.grounding import features, prompts
 from langchain_qwen.grounding.passages import read_passages
 from langchain_qwen.grounding.quoting import Quoter
 from langchain_qwen.grounding.risk import KEPT, Calibration, Logistic, fit
-from langchain_qwen.grounding.verifying import declines
+from langchain_qwen.grounding.verifying import declines, numbers
 from langchain_qwen.grounding.words import words
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
@@ -49,13 +49,17 @@ class CalibrationRow(BaseModel):
         """Whether an answer holds what is expected, or most of its words; Yes and No have to come first."""
         if self.answer is None or declines(answer):
             return False
-        said = words(answer)
+        said, told = words(answer), numbers(answer)
+
+        def holds(word: str) -> bool:
+            return word in said or (bool(numbers(word)) and numbers(word) <= told)
+
         for expected in [self.answer] if isinstance(self.answer, str) else self.answer:
             wanted = words(expected)
             if wanted in (["yes"], ["no"]):
                 if said[:1] == wanted:
                     return True
-            elif wanted and sum(word in said for word in wanted) >= _HELD * len(wanted):
+            elif wanted and sum(map(holds, wanted)) >= _HELD * len(wanted):
                 return True
         return False
 

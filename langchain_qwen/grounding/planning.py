@@ -69,7 +69,9 @@ class _Answering:
         fit = live or not (not answer.strip() or declines(composer.statements[0]) or risky)
         if not fit and not parts:
             return (yield from self._abstain(AbstainReason.NOT_STATED, passages))
-        if not fit:
+        if fit:
+            parts = [(part, one) for part, one in parts if part.rstrip(".") not in answer]
+        else:
             composer = Composer(live=False)
         for part, _ in parts:
             yield from self._emit(composer.feed(f"\n{part}"))
@@ -159,7 +161,7 @@ class _Answering:
             by = self._settings.calibration.words
             if not said or declines(said) or self._settings.too_risky(by.chance(known), by):
                 missing.append(question)
-            elif said.rstrip(".") not in answer:
+            else:
                 found.append((said, quoter))
         return found, missing
 
@@ -187,7 +189,7 @@ class _Answering:
         if not composer.text or (mode == "abstain" and composer.unsupported):
             return (yield from self._abstain(AbstainReason.UNSUPPORTED, passages, composer.unsupported))
         for question in missing:
-            held.append(composer.add(f" {self._settings.missing_text.format(question=question)}"))
+            held.append(composer.add(f" {self._settings.missing_text.replace('{question}', question)}"))
         yield from self._emit(held)
         dates = [citation.document_date for citation in composer.citations if citation.document_date]
         return GroundedAnswer(

@@ -257,6 +257,10 @@ def test_a_question_for_several_facts_is_answered_in_parts():
     assert [citation.document_id for citation in answer.citations] == ["bridge", "mill"]
     assert answer.missing == ("Who owns the castle?",)
     assert answer.plain_text.startswith("The bridge was opened in 1932.\nThe mill closed in 1950.")
+    # Where the whole is too risky, the parts that are not are the answer.
+    declined = model.model_copy(update={"answer": "I don't know.", "says": {"several facts": 0.9}})
+    declined.replies["bridge opened?"] = "The bridge was opened in 1932."
+    assert answerer(declined, abstain_above=None).invoke(question).text == answer.text
     one = bridge_model(says={"several facts": 0.1})
     assert answerer(one).invoke(question).missing == ()
 
@@ -314,6 +318,8 @@ def test_bad_input():
         ({"on_unsupported": "hide"}, "on_unsupported"),
         ({"min_coverage": 2}, "min_coverage"),
         ({"abstain_above": 1.5}, "abstain_above"),
+        ({"abstain_above": "never"}, "abstain_above"),
+        ({"missing_text": "Not found."}, "missing_text"),
         ({"calibration": "no such file"}, "calibrate"),
         ({"max_passages": 0}, "max_passages"),
         ({"max_answer_tokens": 0}, "max_answer_tokens"),

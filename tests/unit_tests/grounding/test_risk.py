@@ -138,6 +138,8 @@ def test_what_a_right_answer_holds():
 
     assert right("1932", "It was opened in 1932.")
     assert not right("1932", "It was opened in 1933.")
+    assert right("四月", "在4月举行。")
+    assert not right("四月", "在5月举行。")
     assert right(["no one", "nobody"], "Nobody did.")
     assert right("yes", "Yes, it is.")
     assert not right("yes", "No, though some say yes.")
