@@ -11,7 +11,7 @@ VLLM ?= .venv-vllm
 .PHONY: wheels test-wheel test-wheels test-pythons test-oldest clean
 
 help:
-	@grep -E '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -65,14 +65,35 @@ $(TOOLS)/.ready: constraints.txt
 	touch $@
 
 wheels: $(TOOLS)/.ready ## build the wheels for Linux, macOS and Windows into dist/, and check them
-	$(TOOLS)/bin/python wheels.py dist
+	$(TOOLS)/bin/python build_wheels.py dist
 
 test-wheel: $(TOOLS)/.ready setup ## this machine's wheel where there is no compiler, no source, no torch and no transformers
-	$(TOOLS)/bin/python wheels.py dist here
+	$(TOOLS)/bin/python build_wheels.py dist here
 	$(BIN)/python -m pytest tests/wheel_tests/test_installed.py
 
 test-wheels: wheels setup ## all wheels: this machine's as above, others by the emulators that are installed
 	$(BIN)/python -m pytest tests/wheel_tests -rs
+
+# An environment with one Python and one set of versions: build/pythons/3.12_constraints. uv finds interpreters, or gets them.
+UV := $(TOOLS)/bin/uv
+PYTHONS ?= 3.10 3.11 3.12 3.13 3.14
+PYTEST := -m pytest tests/unit_tests -q -p no:cacheprovider --disable-socket --allow-unix-socket
+
+build/pythons/%/.ready: $(TOOLS)/.ready pyproject.toml constraints.txt constraints-oldest.txt
+	$(UV) venv --quiet --clear --python $(word 1,$(subst _, ,$*)) build/pythons/$*
+	$(UV) pip install --quiet --python build/pythons/$*/bin/python --constraint $(word 2,$(subst _, ,$*)).txt --editable ".[dev]"
+	touch $@
+
+test-pythons: $(TOOLS)/.ready ## the unit tests on each of PYTHONS (3.10 to 3.14) that can be had, with the newest versions
+	@failed=; for version in $(PYTHONS); do \
+		$(UV) python find -q $$version > /dev/null 2>&1 || $(UV) python install -q $$version 2> /dev/null || { \
+			echo "Python $$version: cannot be had here"; failed="$$failed$(REQUIRED:%= $$version)"; continue; }; \
+		$(MAKE) --no-print-directory build/pythons/$${version}_constraints/.ready && \
+			build/pythons/$${version}_constraints/bin/python $(PYTEST) && echo "Python $$version: passed" || failed="$$failed $$version"; \
+	done; test -z "$$failed" || { echo "failed on$$failed"; exit 1; }
+
+test-oldest: build/pythons/3.10_constraints-oldest/.ready ## the unit tests on Python 3.10 with the oldest versions that the package takes
+	build/pythons/3.10_constraints-oldest/bin/python $(PYTEST)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
 """Compiles the CPU engine's C sources into a plain shared library while the package is built or installed.
 
-Without a C compiler the package still builds; it then runs models on the CPU through torch, and says so. For another
-machine than this one, CC is a compiler for it and _PYTHON_HOST_PLATFORM its platform, as cross builds of Python packages
-have them; wheels.py does that.
+Without a C compiler the package still builds; it then runs models on the CPU through torch, and says so. To build for
+another machine, CC is a compiler for it and _PYTHON_HOST_PLATFORM its platform, as usual for cross builds of Python
+packages; build_wheels.py does that.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
             self._folder.cleanup()
 
 
+def flags_for(compiler: list[str], flags: str) -> list[str]:
+    """A source's own flags; Zig names a processor with its features where others name an architecture."""
+    return (flags.replace("-march=armv8.2-a", "-mcpu=generic") if "ziglang" in compiler else flags).split()
+
+
 def compile_library(
     compiler: list[str], sources: Path, library: Path, *, platform: str = "", all_kernels: bool = False
 ) -> None:
@@ -93,8 +98,11 @@ def compile_library(
         built_for = BUILT_FOR.fullmatch(first_line)
         if built_for is None:
             compile_source(source, check=True)
-        elif built_for[1] == machine and compile_source(source, *built_for[2].split(), check=all_kernels):
-            tables.append(f"-DLQ_WITH_{source.stem.upper()}")
+        elif built_for[1] == machine:
+            if compile_source(source, *flags_for(compiler, built_for[2]), check=all_kernels):
+                tables.append(f"-DLQ_WITH_{source.stem.upper()}")
+            else:
+                print(f"{source.name}: {compiler[0]} cannot make these kernels; they are left out")  # noqa: T201
     for source in sorted(sources.glob("*.c")):
         compile_source(source, *tables, check=True)
     # Windows' threads are in its own library, which is always linked.

@@ -24,12 +24,13 @@ def main() -> None:
     """Run everything and print the tables and the result."""
     parser = argument_parser(__doc__ or "")
     parser.add_argument("--contexts", type=int, nargs="*", default=[1024, 4096], help="besides 128")
+    parser.add_argument("--long", type=int, default=16384, help="the context of long_context_share; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=7, help="rounds at context 128")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of each answer")
     options = parser.parse_args()
     print_environment("llama-cpp-python")
     threads, checkpoint = usable_cores(), resolve(options.model)
-    longest = max([SHORT, *options.contexts])
+    longest = max([SHORT, *options.contexts, -(-options.long // max(REQUESTS))])
     ids = text_ids(checkpoint, options.data, longest * max(REQUESTS))
     capacity = (longest + MARGIN) * max(REQUESTS)
     int4 = CpuEngine(checkpoint, "int4", threads=threads, tokens=capacity)
@@ -69,6 +70,7 @@ def main() -> None:
     for context, row in table.items():
         ours = " ".join(f"{row[f'int4 x{n}']:>10.1f}" for n in REQUESTS)
         print(f"{'int4':>10} {context:>8} {ours}  " + "  ".join(f"{row[name]:>6.1f}" for name in peers))
+    long_context_share = _long_context_share(int4, ids, options.long, options.tokens) if options.long else None
     int4.close()
 
     def ratio(above: str, below: str) -> float:
@@ -80,6 +82,7 @@ def main() -> None:
             "vs_q4_k_m": ratio("int4 x1", "Q4_K_M"),
             "vs_q4_0": ratio("int4 x1", "Q4_0"),
             "bandwidth_share": round(middle["share"], 3),
+            "long_context_share": long_context_share,
             "four_over_one": ratio("int4 x4", "int4 x1"),
             "int8_over_int4": ratio("int8 x1", "int4 x1"),
             "tokens_a_second": {str(c): {n: round(v, 1) for n, v in row.items()} for c, row in table.items()},
@@ -89,6 +92,16 @@ def main() -> None:
         },
         "llama-cpp-python",
     )
+
+
+def _long_context_share(engine: CpuEngine, ids: list[int], length: int, tokens: int) -> float:
+    """Speed behind a long context over that behind a short one, in turns; the middle of three."""
+    engine.decode([ids[:length]], 1)  # from here on its context is cached
+    shares = []
+    for _ in range(3):
+        slow = engine.decode([ids[:length]], tokens)
+        shares.append(slow / engine.decode([ids[:SHORT]], tokens))
+    return round(median(shares), 3)
 
 
 def _prompts(ids: list[int], length: int) -> list[list[int]]:

@@ -119,6 +119,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         abstain_text: str = "The documents do not answer this.",
         missing_text: str = "The documents do not answer: {question}",
     ):
+        _check_kinds(retriever, model)
         if on_unsupported not in ("drop", "flag", "abstain"):
             raise InvalidParameterError(f'on_unsupported={on_unsupported!r}: give "drop", "flag" or "abstain"')
         if not 0 <= min_coverage <= 1:
@@ -136,7 +137,6 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             raise InvalidParameterError(
                 f'missing_text={missing_text!r}: needs "{{question}}" where the question stands'
             )
-        _check_kinds(retriever, model)
         self.model = model
         # Counting and the window are the model's own, whatever is wrapped around it.
         local: Any = local_model(model)

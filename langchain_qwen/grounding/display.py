@@ -107,16 +107,19 @@ def _details(summary: str, text: str) -> str:
 def _source(citation: Citation) -> str:
     title = str(citation.metadata.get("title") or citation.metadata.get("source") or citation.document_id)
     day = f", {citation.document_date.isoformat()}" if citation.document_date else ""
-    return f"{title}{_page(citation)}{day}, characters {citation.source_start} to {citation.source_end}"
+    return f"{title}{day}, {_place(citation)}"
 
 
-def _page(citation: Citation) -> str:
-    """Where loaders of PDFs say so: as printed, or counted from 0 (`page`), as LangChain's loaders have it."""
-    metadata = citation.metadata
-    label = metadata.get("page_label") or metadata.get("page_number")
-    if label is None and isinstance(metadata.get("page"), int):
-        label = metadata["page"] + 1
-    return "" if label is None else f", page {label}"
+def _place(citation: Citation) -> str:
+    """The page as the metadata of PDF loaders has it, else the characters."""
+    label = citation.metadata.get("page_label") or citation.metadata.get("page_number")
+    page = citation.metadata.get("page")
+    if label is not None and str(label).strip():
+        return f"page {str(label).strip()}"
+    if isinstance(page, int) and not isinstance(page, bool):
+        # LangChain's PDF loaders count from 0 and tell the number of pages.
+        return f"page {page + 1 if 'total_pages' in citation.metadata else page}"
+    return f"characters {citation.source_start} to {citation.source_end}"
 
 
 def _other(conflict: Conflict) -> str:

@@ -127,7 +127,8 @@ def _text_or_tool_calls(tools: str, parallel: bool) -> str:
 def _no_call(names: Sequence[str]) -> str:
     """What text must be not to be read as a call."""
     named, unnamed = rf'"name"\s*:\s*"(?:{"|".join(map(verbatim, names))})"', r'"(?:arguments|parameters)"\s*:'
-    return rf"~/(?s:.*){_OPEN}(?s:.*)/ & ~/{_FENCE}(?:\[\s*)?\{{+\s*(?:{named}|{unnamed})(?s:.*)/"
+    made_up = rf'"name"\s*:\s*"[^"\\]*"\s*,\s*{unnamed}'  # of a tool that there is not
+    return rf"~/(?s:.*){_OPEN}(?s:.*)/ & ~/{_FENCE}(?:\[\s*)?\{{+\s*(?:{named}|{unnamed}|{made_up})(?s:.*)/"
 
 
 def _arguments(tools: Sequence[Tool], rules: Rules) -> dict[str, str]:

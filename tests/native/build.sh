@@ -11,6 +11,6 @@ compile() {
     "${CC:-cc}" -g -O1 -std=gnu11 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all "$@"
 }
 { sh tests/native/sources.sh "$(uname -m)" && echo "tests/native/$name.c"; } | while read -r source flags; do
-    compile "$@" $flags -I$native -c "$source" -o "$out/$(basename "$source").o"
+    compile "$@" $flags -DLQ_AMX_EMULATED -Itests/native -I$native -c "$source" -o "$out/$(basename "$source").o"
 done
 compile "$@" "$out"/*.o -lm -lpthread -o "$out/$name"

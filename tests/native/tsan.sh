@@ -10,9 +10,7 @@ FLAGS="-g -O1 -std=gnu11 -ffp-contract=off -DLQ_ALL_THREADS -I$NATIVE"
 rm -rf $BUILD
 mkdir -p $BUILD
 { sh tests/native/sources.sh "$(uname -m)" && echo tests/native/fuzz.c; } | while read -r source extra; do
-    # Its clones are chosen before the sanitizer has started; it runs on one thread here.
-    case $source in *quantise*) ;; *) extra="$extra -fsanitize=thread" ;; esac
-    ${CC:-cc} $FLAGS $extra -c "$source" -o "$BUILD/$(basename "$source").o"
+    ${CC:-cc} $FLAGS -fsanitize=thread $extra -c "$source" -o "$BUILD/$(basename "$source").o"
 done
 ${CC:-cc} -fsanitize=thread $BUILD/*.o -lm -lpthread -o $BUILD/fuzz
 for processors in 0 0-1; do

@@ -14,6 +14,7 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from langchain_qwen import ChatQwen, errors
+from langchain_qwen.output.deciding import WORDS
 from langchain_qwen.output.passes import HINT
 from langchain_qwen.safety import SafetyParser
 from tests.tiny import make_tiny_checkpoint
@@ -330,8 +331,8 @@ class TestDecidedFirst:
         assert prompt_of(roomy, engine, 0).endswith(
             "User: How is the weather in Oslo?\n\nNext calls:<|im_end|>\n<|im_start|>assistant\n"
         )
-        # The answer's own prompt is the one without a first pass.
-        assert prompt_of(roomy, engine, 1) == roomy.prompter.render(ASKED, [_function(weather)])
+        expected = roomy.prompter.render([*ASKED, SystemMessage(WORDS)], [_function(weather)])
+        assert prompt_of(roomy, engine, 1) == expected
 
     def test_the_calls_that_were_decided(self, roomy, deciding, way):
         deciding("weather(city=Oslo)\nweather(city=Lima)", f"{call('Oslo')}\n{call('Lima')}")

@@ -45,7 +45,7 @@ def run(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         (about,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         needed = map(Requirement, Parser().parsestr(archive.read(about).decode()).get_all("Requires-Dist"))
     here = [need for need in needed if not need.marker or need.marker.evaluate({"extra": "agents"})]
-    wanted = [str(need) for need in here if need.name not in LEFT_OUT]
+    wanted = [f"{need.name}{need.specifier}" for need in here if need.name not in LEFT_OUT]
     pip = [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--only-binary", ":all:", "--constraint", CONSTRAINTS, *wanted], check=True)
     subprocess.run([*pip, "--no-deps", wheel], check=True)

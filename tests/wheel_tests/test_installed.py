@@ -32,7 +32,8 @@ from langchain_qwen import ChatQwen
 for precision in ("int4", "int8", "bf16"):
     with ChatQwen(model=MODEL, precision=precision, temperature=0, max_tokens=40, logprobs=True) as model:
         answer = model.invoke("Tell me of the mill, the bridge and the weather.")
-        print(precision, answer.text.encode(), [entry["logprob"] for entry in answer.response_metadata["logprobs"]["content"]])
+        logprobs = [entry["logprob"] for entry in answer.response_metadata["logprobs"]["content"]]
+        print(precision, answer.text.encode(), logprobs)
 """
 
 
@@ -60,7 +61,7 @@ def test_its_answers_are_those_of_a_build_from_source(run: Run, checkpoint: Path
     arguments = code(ANSWERS, MODEL=checkpoint)
     here = subprocess.run([sys.executable, *arguments[1:]], capture_output=True, text=True, check=True, cwd=ROOT)
     there = run(*arguments)
-    assert here.stdout.count("\n") == 3
+    assert here.stdout.count(" b") >= 3  # one for each precision
     assert there.stdout == here.stdout
 
 

@@ -21,7 +21,7 @@ from huggingface_hub.errors import HTTPError
 from langchain_qwen.checkpoints import cache_root
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.cores import usable_cores
-from langchain_qwen.engine.runners.cpu.kernels import choose
+from langchain_qwen.engine.runners.cpu.kernels import choose, tables
 from langchain_qwen.errors import ConfigurationError, EngineError
 
 PACKAGES = (
@@ -78,6 +78,7 @@ class Facts:
     engine_built: bool
     kernels: str | None
     engine_error: str | None
+    unproven_kernels: list[str]
     torch_build: str | None
     torch_threads: int | None
     packages: dict[str, str | None]
@@ -108,6 +109,7 @@ def look() -> Facts:
         engine_built=built,
         kernels=kernels,
         engine_error=error,
+        unproven_kernels=[] if kernels is None else [t.name for t in tables() if t.runs and not t.proven],
         torch_build=_build(torch) if torch else None,
         torch_threads=torch.get_num_threads() if torch else None,
         packages={name: _version(name) for name in PACKAGES},

@@ -157,7 +157,7 @@ def _engine(report: Report) -> Iterator[Finding]:
         remedy = f"correct or unset {VARIABLE}" if mistaken else f"{REINSTALL}, to build it anew"
         yield "problem", f"the CPU engine does not load: {facts.engine_error}", remedy
     elif facts.kernels == "portable":
-        what = "the CPU engine has no fast kernels for this CPU (they need AVX2) and runs portable code"
+        what = "the CPU engine has no fast kernels for this CPU (AVX2, or ARM's dot product) and runs portable code"
         yield "slow", what, "use a machine with AVX2 or a GPU, or a small model: --model coder-0.5b"
     fp32, chosen = by_name.get("fp32"), report.chosen
     if fp32 and chosen and chosen is not fp32 and fp32.tokens_per_second and chosen.tokens_per_second:
@@ -185,4 +185,5 @@ def _torch(report: Report) -> Iterator[Finding]:
         yield "slow", what, "install the torch build for the driver's CUDA version"
     elif facts.torch_build not in (None, "cpu"):
         what = f"torch is built for {facts.torch_build}, and there is no GPU: it works, and wastes gigabytes"
-        yield "hint", what, "install torch's CPU build where the space matters"
+        without = "; int4, int8 and bf16 need no torch at all" if report.native else ""
+        yield "hint", what, f"in a new environment, uv pip install --torch-backend=cpu langchain-qwen{without}"

@@ -11,6 +11,7 @@ from huggingface_hub.errors import HTTPError
 
 from langchain_qwen.checkpoints import RELEASES
 from langchain_qwen.checkpoints.memory import BITS
+from langchain_qwen.cli.doctor import _engine as engine_line
 from langchain_qwen.cli.doctor import facts as looking
 from langchain_qwen.cli.doctor.facts import Cache, Facts, Gpu
 from langchain_qwen.cli.doctor.fit import CPU_ENGINE, KNOWN, PRECISIONS, QWEN_1_5B, Architecture, runner
@@ -46,6 +47,7 @@ HEALTHY = Facts(
     engine_built=True,
     kernels="avx2",
     engine_error=None,
+    unproven_kernels=[],
     torch_build="cpu",
     torch_threads=4,
     packages={"transformers": "5.0"},
@@ -208,6 +210,10 @@ def test_threads(threads):
 
 def test_gpus():
     assert levels(healthy(torch_build="CUDA 13.0"), "there is no GPU") == ["hint"]
+    for report, told in ((healthy, True), (without_engine, False)):
+        (remedy,) = [todo for _, what, todo in advise(report(torch_build="CUDA 13.0")) if "there is no GPU" in what]
+        assert "--torch-backend=cpu" in remedy
+        assert ("need no torch" in remedy) is told
     assert levels(healthy(nvidia_driver=True), "sees no GPU") == ["slow"]
     gpu = Gpu("G", 8 * GB, 8 * GB)
     assert advise(healthy(torch_build="CUDA 13.0", device="cuda", precision="bf16", gpus=[gpu])) == []
@@ -304,6 +310,12 @@ def test_kernels_that_are_asked_for_by_name(monkeypatch):
         (level, advice) for level, what, advice in advise(healthy(kernels=None, engine_error=error)) if "fast" in what
     ]
     assert told == [("problem", f"correct or unset {VARIABLE}")]
+
+
+def test_kernels_that_the_authors_have_not_run_are_named():
+    told = engine_line(replace(HEALTHY, kernels="avx512", unproven_kernels=["amx"]))
+    assert told == "built, avx512 kernels; not run by its authors, so only by LANGCHAIN_QWEN_KERNELS: amx"
+    assert engine_line(HEALTHY) == "built, avx2 kernels"
 
 
 def test_a_library_of_another_version(monkeypatch):

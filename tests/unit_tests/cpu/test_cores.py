@@ -1,6 +1,8 @@
-"""The quota of control groups is found wherever it stands."""
+"""The quota of control groups is found wherever it stands, and fast cores are told from slow ones."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
@@ -65,3 +67,55 @@ def test_quota(tmp_path, files, expected):
 
 def test_there_is_a_core():
     assert cores.usable_cores() >= 1
+
+
+CPU = "sys/devices/system/cpu/cpu"
+
+
+def write(root, files):
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+
+
+def topology(*cores):
+    """Files that say which logical processors are one core."""
+    return {f"{CPU}{n}/topology/thread_siblings_list": ",".join(map(str, core)) for core in cores for n in core}
+
+
+@pytest.mark.parametrize(
+    ("files", "allowed", "expected"),
+    [
+        pytest.param(topology([0], [1], [2], [3]), {0, 1, 2, 3}, 4, id="four equal cores"),
+        pytest.param(topology([0, 4], [1, 5], [2, 6], [3, 7]), set(range(8)), 4, id="two threads a core"),
+        pytest.param(topology([0, 4], [1, 5], [2, 6], [3, 7]), {0, 4, 1}, 2, id="two threads a core, affinity"),
+        pytest.param(
+            {**topology([0, 1], [2, 3], *([n] for n in range(4, 12))), "sys/devices/cpu_core/cpus": "0-3\n"},
+            set(range(12)),
+            2,
+            id="two fast cores of Intel beside eight slow ones",
+        ),
+        pytest.param(
+            {**topology(*([n] for n in range(4, 12))), "sys/devices/cpu_core/cpus": "0-3\n"},
+            set(range(4, 12)),
+            8,
+            id="slow cores of Intel are all that are allowed",
+        ),
+        pytest.param(
+            {
+                **topology(*([n] for n in range(8))),
+                **{f"{CPU}{n}/cpu_capacity": "384" for n in range(4)},
+                **{f"{CPU}{n}/cpu_capacity": "870" for n in range(4, 7)},
+                f"{CPU}7/cpu_capacity": "1024",
+            },
+            set(range(8)),
+            4,
+            id="a phone",
+        ),
+    ],
+)
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity")
+def test_threads_run_on_fast_physical_cores(tmp_path, monkeypatch, files, allowed, expected):
+    write(tmp_path, files)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
+    assert cores.usable_cores(tmp_path) == expected

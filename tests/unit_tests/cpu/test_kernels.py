@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_float, c_int, c_size_t, c_void_p
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.kernel_tables import Activations, Attended, Kernels, Queries, kernels
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.kernels import VARIABLE, choose, tables
 from langchain_qwen.errors import ConfigurationError
@@ -33,56 +33,6 @@ def test_one_is_chosen_by_name(monkeypatch):
     assert choose("portable") == "portable"
 
 
-class Queries(Structure):
-    """`lq_queries` of kernels.h."""
-
-    _fields_ = (
-        ("query", c_void_p),
-        ("stride", c_size_t),
-        ("tokens", c_int),
-        ("heads", c_int),
-        ("head_dim", c_int),
-        ("position", c_int),
-        ("keys", c_void_p),
-        ("values", c_void_p),
-        ("block_stride", c_size_t),
-        ("blocks", c_void_p),
-    )
-
-
-class Attended(Structure):
-    """`lq_attended`."""
-
-    _fields_ = (("largest", c_void_p), ("total", c_void_p), ("sums", c_void_p))
-
-
-class Acts(Structure):
-    """`lq_acts`."""
-
-    _fields_ = tuple((name, c_void_p) for name in ("codes", "codes16", "scale", "sum", "values"))
-
-
-class Kernels(Structure):
-    """`lq_kernels`."""
-
-    _fields_ = (
-        ("name", c_char_p),
-        ("store_acts", CFUNCTYPE(None, POINTER(library.Matrix), POINTER(Acts), c_void_p, c_int, c_int, c_int, c_int)),
-        ("multiply", CFUNCTYPE(None, POINTER(library.Matrix), POINTER(Acts), c_int, c_int, c_int, c_void_p)),
-        ("rms_norm", CFUNCTYPE(None, c_void_p, c_void_p, c_float, c_int, c_void_p)),
-        ("add", CFUNCTYPE(None, c_void_p, c_void_p, c_int)),
-        ("silu_multiply", CFUNCTYPE(None, c_void_p, c_void_p, c_int, c_void_p)),
-        ("attend", CFUNCTYPE(None, POINTER(Queries), c_int, c_void_p, POINTER(Attended))),
-        ("to_half", CFUNCTYPE(None, c_void_p, c_int, c_void_p)),
-    )
-
-
-def kernels(name: str) -> Kernels:
-    named = library.load().lq_kernels_named
-    named.restype, named.argtypes = POINTER(Kernels), [c_char_p]
-    return named(name.encode()).contents
-
-
 FAST = [table.name for table in tables() if table.name != "portable"]
 RUNS = {table.name for table in tables() if table.runs}
 NAMES = ["amx", "avx512", "vnni", "avx2", "i8mm", "neon"]
@@ -99,14 +49,11 @@ def fast(request):
 
 def product(table: Kernels, matrix: library.Matrix, x: np.ndarray, panels: list[int]) -> np.ndarray:
     """All panels' products, in the runs that begin at `panels`."""
-    tokens, cols = x.shape
-    values, scale, sums = (np.zeros(tokens * n + 16, np.float32) for n in (cols, cols // 32, cols // 32))
-    acts = Acts(values.ctypes.data, values.ctypes.data, scale.ctypes.data, sums.ctypes.data, values.ctypes.data)
-    for m in range(tokens):
-        table.store_acts(matrix, acts, x[m].ctypes.data, m, tokens, 0, cols)
+    acts = Activations(table, matrix, x)
+    tokens = len(x)
     out = np.full((tokens, matrix.rows), np.nan, np.float32)
     for first, last in pairwise([0, *panels, matrix.rows // 8]):
-        table.multiply(matrix, acts, tokens, first, last, out.ctypes.data)
+        table.multiply(matrix, acts.struct, tokens, first, last, out.ctypes.data)
     return out
 
 

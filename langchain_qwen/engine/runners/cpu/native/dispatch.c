@@ -1,4 +1,5 @@
 // Which table of kernels a processor runs. The build defines LQ_WITH_... for each file of arch/ that it compiled.
+#define _GNU_SOURCE  // syscall
 #include <stdbool.h>
 #include <string.h>
 
@@ -6,9 +7,29 @@
 #include "x86.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 static bool has_avx2(void) { return lq_x86_has(LQ_AVX2); }
 static bool has_avx512_vnni(void) { return lq_x86_has(LQ_AVX2 | LQ_AVX512 | LQ_AVX512_VNNI); }
 static bool has_avx_vnni(void) { return lq_x86_has(LQ_AVX2 | LQ_AVX_VNNI); }
+
+// Linux hands out the registers of AMX only to processes that ask for them.
+static bool has_amx(void) {
+#if defined(LQ_AMX_EMULATED)
+    return has_avx512_vnni();
+#elif defined(__linux__)
+    enum { ASK = 0x1023, TILES = 18 };  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+    unsigned a, b, c, d;
+    return has_avx512_vnni() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & 1 << 24 && d & 1 << 25 &&
+           !syscall(SYS_arch_prctl, ASK, TILES);
+#else
+    return false;
+#endif
+}
 #endif
 
 #if defined(__aarch64__)
@@ -43,6 +64,9 @@ typedef struct {
 
 // The best first.
 static const table tables[] = {
+#ifdef LQ_WITH_AMX
+    {&lq_kernels_amx, has_amx, false},
+#endif
 #ifdef LQ_WITH_AVX512
     {&lq_kernels_avx512, has_avx512_vnni, true},
 #endif

@@ -7,11 +7,12 @@
 #include "../kernels.h"
 #include "vector.h"
 
-enum { BLOCK_VECTORS = LQ_BLOCK / LANES };
+enum { BLOCK_VECTORS = LQ_BLOCK / LANES, PIECE = 2 * LQ_BLOCK };
 
-// Scores of R rows with the 16 tokens of a block; `query` [head_dim][R]. `fetched` is what will be read next.
-INLINE void block_scores(const int R, const float *query, int head_dim, const uint16_t *keys, const uint16_t *fetched,
-                         float *scores) {
+// Scores of R rows with the 16 tokens of a block; `query` [head_dim][R]. The keys that come next are
+// fetched near, and the values of these keys into the second cache, where the next pass finds them.
+INLINE void block_scores(const int R, const float *query, int head_dim, const uint16_t *keys, const uint16_t *next_keys,
+                         const uint16_t *values, float *scores) {
     vec acc[ROWS_AT_ONCE][BLOCK_VECTORS];
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++)
@@ -21,7 +22,7 @@ INLINE void block_scores(const int R, const float *query, int head_dim, const ui
         vec k[BLOCK_VECTORS];
 #pragma GCC unroll 4
         for (int v = 0; v < BLOCK_VECTORS; v++) k[v] = load_half(keys + d * LQ_BLOCK + v * LANES);
-        if (fetched && d % 2 == 0) fetch(fetched + d * LQ_BLOCK);
+        if (values && d % 2 == 0) fetch(next_keys + d * LQ_BLOCK), fetch_later(values + d * LQ_BLOCK);
 #pragma GCC unroll 12
         for (int r = 0; r < R; r++) {
             const vec q = set1(query[r]);
@@ -65,13 +66,16 @@ INLINE void add_values(const int R, const int V, const lq_queries *q, const int3
         for (int v = 0; v < V; v++) store(sums + r * head_dim + d + v * LANES, acc[r][v]);
 }
 
+// All components; by pieces of the segment, whose values the nearest cache holds.
 INLINE void add_all_values(const int R, const lq_queries *q, const int32_t *blocks, int begin, int end, const float *weights,
                            float *sums) {
-    int d = 0;
-    if (begin >= end) return;
-    for (; WIDE_VALUES > 1 && d + WIDE_VALUES * LQ_BLOCK <= q->head_dim; d += WIDE_VALUES * LQ_BLOCK)
-        add_values(R, WIDE_VALUES * BLOCK_VECTORS, q, blocks, begin, end, d, weights, sums);
-    for (; d < q->head_dim; d += LQ_BLOCK) add_values(R, BLOCK_VECTORS, q, blocks, begin, end, d, weights, sums);
+    for (int stop; begin < end; begin = stop) {
+        stop = (begin / PIECE + 1) * PIECE < end ? (begin / PIECE + 1) * PIECE : end;
+        int d = 0;
+        for (; WIDE_VALUES > 1 && d + WIDE_VALUES * LQ_BLOCK <= q->head_dim; d += WIDE_VALUES * LQ_BLOCK)
+            add_values(R, WIDE_VALUES * BLOCK_VECTORS, q, blocks, begin, stop, d, weights, sums);
+        for (; d < q->head_dim; d += LQ_BLOCK) add_values(R, BLOCK_VECTORS, q, blocks, begin, stop, d, weights, sums);
+    }
 }
 
 // Turns the scores of a row's `count` tokens into weights. Returns their sum.
@@ -104,7 +108,8 @@ INLINE void attend_rows(const int R, const lq_queries *q, int segment, int first
     const int most = lq_in_segment(q, segment, (first + R - 1) / q->heads), least = lq_in_segment(q, segment, first / q->heads);
     for (int t = 0; t < most; t += LQ_BLOCK) {
         const size_t here = (size_t)blocks[t / LQ_BLOCK] * q->block_stride;
-        block_scores(R, query, head_dim, q->keys + here, first ? NULL : q->values + here, scores + t);
+        const size_t next = (size_t)blocks[(t + LQ_BLOCK < most ? t + LQ_BLOCK : t) / LQ_BLOCK] * q->block_stride;
+        block_scores(R, query, head_dim, q->keys + here, q->keys + next, first ? NULL : q->values + here, scores + t);
     }
     float *sums = out->sums + (size_t)first * head_dim;
     memset(sums, 0, sizeof(float) * (size_t)R * (size_t)head_dim);

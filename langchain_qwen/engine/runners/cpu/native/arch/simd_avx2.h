@@ -28,3 +28,4 @@ INLINE void store_half(uint16_t *p, vec v) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 INLINE void fetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+INLINE void fetch_later(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }

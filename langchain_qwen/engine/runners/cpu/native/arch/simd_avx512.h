@@ -29,3 +29,4 @@ INLINE void store_half(uint16_t *p, vec v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 INLINE void fetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+INLINE void fetch_later(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }

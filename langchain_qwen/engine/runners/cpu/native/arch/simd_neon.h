@@ -26,3 +26,4 @@ INLINE vec power_of_2(vec n) {
 INLINE vec load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 INLINE void store_half(uint16_t *p, vec v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 INLINE void fetch(const void *p) { __builtin_prefetch(p); }
+INLINE void fetch_later(const void *p) { __builtin_prefetch(p, 0, 2); }

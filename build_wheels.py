@@ -1,8 +1,9 @@
 """Builds the package's wheels for all platforms on one machine, with the compiler of the package `ziglang`.
 
-    python wheels.py FOLDER [TAG...]    build those, or all, into FOLDER, and check each; "here" is the tag for this machine
+    python build_wheels.py FOLDER [TAG...]    build those, or all, into FOLDER, and check each
 
-hatch_build.py compiles; this names the targets. Needs hatchling, ziglang, auditwheel and lief: `make wheels` has them.
+The tag "here" stands for this machine's. hatch_build.py compiles; this names the targets. It needs hatchling, ziglang,
+auditwheel and lief: `make wheels` has them.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def faults(wheel: Path, tag: str, folder: Path) -> list[str]:
     needed = {str(getattr(needs, "name", needs)) for needs in binary.libraries} - {f"@rpath/{library.name}"}
     if strange := [name for name in needed if not system.fullmatch(name)]:
         found.append(f"its library needs {strange}")
-    if any(str(place).encode() in library.read_bytes() for place in (ROOT.resolve(), Path.home(), "/tmp/")):  # noqa: S108
+    if any(str(place).encode() in library.read_bytes() for place in (ROOT.resolve(), Path.home(), "/tmp/")):
         found.append("its library names folders of the machine that built it")
     if tag.startswith("manylinux"):
         audit = subprocess.run([sys.executable, "-m", "auditwheel", "show", str(wheel)], capture_output=True, text=True)
