@@ -65,7 +65,8 @@ def _calibrate(
                 if observed:
                     with observed.open("a", encoding="utf-8") as file:
                         file.write(one.model_dump_json() + "\n")
-        made = f"{len(found)} rows of {rows.name}, {date.today().isoformat()}"
+        sources = ", ".join(sorted({one.row.source for one in found} - {""})) or rows.name
+        made = f"{len(found)} rows ({sources}), {date.today().isoformat()}"
         fitted = calibrate(found, model=model, made=made)
         risks = judged_elsewhere(found)
     except QwenError as error:
@@ -75,9 +76,12 @@ def _calibrate(
     right = [risk for one, risk in zip(found, risks, strict=True) if one.right]
     wrong = [risk for one, risk in zip(found, risks, strict=True) if not one.right]
     table = Table("abstain_above", "right answers kept", "unanswerable: abstains", "right of what is answered")
-    for line in trade_offs(found, risks):
-        table.add_row(*(f"{value:.2f}" for value in line.values()))
+    limit = fitted.whole.limit
+    for line in trade_offs(found, risks, sorted({limit, *(tenth / 10 for tenth in range(1, 10))})):
+        shown = [f"{value:.2f}" if value == value else "-" for value in line.values()]
+        table.add_row(*shown, style="bold" if line["abstain_above"] == limit else "")
     console.print(table)
+    console.print(f"The limit that is used where none is given is {limit:.2f} (bold).")
     console.print(f"{len(right)} of {len(found)} right; risk tells them apart with an AUC of {area(right, wrong):.2f},")
     console.print(f"judged on what was not fitted. Written to {output}: GroundedAnswerer(..., calibration='{output}')")
 

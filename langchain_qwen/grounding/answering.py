@@ -133,6 +133,10 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         for name, value in counts.items():
             if value < 1:
                 raise InvalidParameterError(f"max_{name}={value}: give at least 1")
+        if "{question}" not in missing_text:
+            raise InvalidParameterError(
+                f'missing_text={missing_text!r}: needs "{{question}}" where the question stands'
+            )
         self.model = model
         # Counting and the window are the model's own, whatever is wrapped around it.
         local: Any = local_model(model)

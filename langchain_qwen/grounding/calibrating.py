@@ -18,7 +18,7 @@ from langchain_qwen.grounding import features, prompts
 from langchain_qwen.grounding.passages import read_passages
 from langchain_qwen.grounding.quoting import Quoter
 from langchain_qwen.grounding.risk import KEPT, Calibration, Logistic, fit
-from langchain_qwen.grounding.verifying import declines
+from langchain_qwen.grounding.verifying import declines, numbers
 from langchain_qwen.grounding.words import words
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
@@ -49,13 +49,17 @@ class CalibrationRow(BaseModel):
         """Whether an answer holds what is expected, or most of its words; Yes and No have to come first."""
         if self.answer is None or declines(answer):
             return False
-        said = words(answer)
+        said, told = words(answer), numbers(answer)
+
+        def holds(word: str) -> bool:
+            return word in said or (bool(numbers(word)) and numbers(word) <= told)
+
         for expected in [self.answer] if isinstance(self.answer, str) else self.answer:
             wanted = words(expected)
             if wanted in (["yes"], ["no"]):
                 if said[:1] == wanted:
                     return True
-            elif wanted and sum(word in said for word in wanted) >= _HELD * len(wanted):
+            elif wanted and sum(map(holds, wanted)) >= _HELD * len(wanted):
                 return True
         return False
 
@@ -208,10 +212,16 @@ def area(right: Sequence[float], wrong: Sequence[float]) -> float:
     return sum(pairs) / len(pairs) if pairs else float("nan")
 
 
-def trade_offs(observations: Sequence[Observation], risks: Sequence[float]) -> list[dict[str, float]]:
-    """For limits from 0.1 to 0.9: the share of right answers kept, and of unanswerable questions abstained from."""
+def trade_offs(
+    observations: Sequence[Observation], risks: Sequence[float], limits: Sequence[float]
+) -> list[dict[str, float]]:
+    """What some limits would do.
+
+    For each: the share of right answers kept, of unanswerable questions abstained from, and of what is answered that is
+    right (not a number where nothing is answered).
+    """
     table = []
-    for limit in (tenth / 10 for tenth in range(1, 10)):
+    for limit in limits:
         kept = [risk <= limit for one, risk in zip(observations, risks, strict=True) if one.right]
         abstained = [risk > limit for one, risk in zip(observations, risks, strict=True) if one.row.answer is None]
         given = [one.right for one, risk in zip(observations, risks, strict=True) if risk <= limit]
@@ -220,7 +230,7 @@ def trade_offs(observations: Sequence[Observation], risks: Sequence[float]) -> l
                 "abstain_above": limit,
                 "kept": round(sum(kept) / max(1, len(kept)), 3),
                 "abstained": round(sum(abstained) / max(1, len(abstained)), 3),
-                "right_of_given": round(sum(given) / max(1, len(given)), 3),
+                "right_of_given": round(sum(given) / len(given), 3) if given else float("nan"),
             }
         )
     return table

@@ -80,7 +80,7 @@ def html(answer: Shown) -> str:
         _details(f"[{citation.number}] {_source(citation)}", " ".join(citation.quote.split()))
         for citation in answer.citations
     ]
-    blocks += [_details(f"But {_other(one)}", one.quote) for one in answer.conflicts]
+    blocks += [_details(f"But {_other(one)}", " ".join(one.quote.split())) for one in answer.conflicts]
     blocks += [f"<p><em>{escape(answer.hint)}</em></p>"] if answer.hint else []
     blocks += [f"<p><em>Not supported: {escape(one.text)}</em></p>" for one in answer.unsupported]
     blocks.append(f"<p><small>{escape(_as_of(answer))}</small></p>")

@@ -9,7 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable
-from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
+from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ConfigDict
 
 from langchain_qwen.errors import InvalidParameterError
@@ -47,10 +47,6 @@ class Source:
     ):
         self.retriever: Runnable[str, list[Document]]
         self._language: str | None = None
-        if isinstance(given, VectorStore):
-            raise InvalidParameterError(
-                f"a {type(given).__name__} is no retriever; give it as vector_store.as_retriever()"
-            )
         if isinstance(given, Runnable):
             if embeddings is not None:
                 raise InvalidParameterError("embeddings are for documents or texts; a retriever has its own")

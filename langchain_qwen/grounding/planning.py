@@ -6,30 +6,26 @@ from collections.abc import Generator, Sequence
 from datetime import date
 from typing import Any
 
-from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_qwen.grounding import features, prompts
 from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.composing import Composer, Evidence
 from langchain_qwen.grounding.conflicts import Candidate, candidates
-from langchain_qwen.grounding.cutoff import named_years
+from langchain_qwen.grounding.gathering import Gathering
 from langchain_qwen.grounding.parts import may_ask_for_several, read_parts
-from langchain_qwen.grounding.passages import Passage, cut_down, pack, read_passages, without_duplicates
+from langchain_qwen.grounding.passages import Passage
 from langchain_qwen.grounding.quoting import Quoter
-from langchain_qwen.grounding.retrieving import reciprocal_rank
-from langchain_qwen.grounding.steps import Ask, Generate, Judge, Meter, NextText, Plan, Retrieve, Settings, Step
-from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation, Conflict, LeftOut, Unsupported
-from langchain_qwen.grounding.verifying import Support, declines, support, years
+from langchain_qwen.grounding.steps import Ask, Generate, Judge, Meter, NextText, Plan, Settings, Step
+from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation, Conflict, Unsupported
+from langchain_qwen.grounding.verifying import Support, declines, support
 from langchain_qwen.stepping import Emit
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
-_STANDALONE_TOKENS = 100
 _SPLIT_TOKENS = 200
 _PART_TOKENS = 80
 _SEVERAL_ABOVE = 0.0  # log odds that a question asks for several facts
 _OTHERWISE_ABOVE = 0.0  # log odds that a sentence gives another answer
-_DOCUMENTS = 20  # so many are read for each passage that may be looked at: others may be empty or duplicates
 
 
 def plan(conversation: Sequence[BaseMessage], settings: Settings, as_of: date) -> Plan:
@@ -44,65 +40,17 @@ class _Answering:
         self._settings = settings
         self._as_of = as_of
         self._meter = Meter()
+        self._gathered = Gathering(settings, as_of, self._meter)
         self._question = ""
-        self._read: list[Passage] = []
-        self._left_out: list[LeftOut] = []
         self._risk: float | None = None
         self._features: dict[str, float] = {}
-        self._hint: str | None = None
 
     def run(self, conversation: Sequence[BaseMessage]) -> Plan:
-        self._question = conversation[-1].text
-        if len(conversation) > 1:
-            self._question = yield from self._standalone(conversation)
-        documents = yield from self._retrieve()
-        self._meter.retrieved()
-        self._read, self._left_out = self._passages(documents)
-        passages = self._read[: self._settings.max_passages]
-        if not passages:
-            return (yield from self._abstain(AbstainReason.NOTHING_RETRIEVED, []))
-        if self._is_later_than(passages):
-            return (yield from self._abstain(AbstainReason.NO_DATED_EVIDENCE, passages))
-        packed, left_out = pack(passages, self._settings.fits(self._question, self._as_of))
-        self._left_out += left_out
-        if not packed:
-            return (yield from self._abstain(AbstainReason.NOTHING_RETRIEVED, passages))
-        return (yield from self._write(packed))
-
-    def _standalone(self, conversation: Sequence[BaseMessage]) -> Generator[Step, Any, str]:
-        message = yield from self._ask_one(prompts.standalone(conversation), max_tokens=_STANDALONE_TOKENS)
-        return message.text.strip() or conversation[-1].text
-
-    def _retrieve(self) -> Generator[Step, Any, list[Document]]:
-        """Documents for the question, and for its translation where words alone would find little."""
-        across = self._settings.across(self._question)
-        if across is None:
-            return (yield Retrieve(self._question))  # type: ignore[no-any-return]
-        if not self._settings.translate:
-            self._hint = across.hint
-            return (yield Retrieve(self._question))  # type: ignore[no-any-return]
-        original = self._question
-        message = yield from self._ask_one(prompts.translation(original, across.documents), _STANDALONE_TOKENS)
-        self._question = message.text.strip() or original
-        translated = yield Retrieve(self._question)
-        return reciprocal_rank([translated, (yield Retrieve(original))])
-
-    def _passages(self, documents: Sequence[Document]) -> tuple[list[Passage], list[LeftOut]]:
-        """What is read of the documents: no more of them than could be looked at, and of long ones the nearest."""
-        settings = self._settings
-        looked_at = documents[: _DOCUMENTS * settings.max_passages]
-        looked_at, unread = cut_down(
-            looked_at, self._question, most_tokens=settings.max_prompt_tokens, count=settings.count_text
-        )
-        read = read_passages(looked_at, date_key=settings.date_key, withhold=settings.withhold)
-        passages, left_out = without_duplicates(read)
-        return passages, [*unread, *left_out]
-
-    def _is_later_than(self, passages: Sequence[Passage]) -> bool:
-        """Whether the question names a year that the model cannot know and no passage speaks of."""
-        known = years("\n".join(map(_evidence, passages)))
-        absent = [int(year) for year in named_years(self._question, self._as_of) if year not in known]
-        return bool(absent) and max(absent) > self._settings.knowledge_cutoff.year
+        reason = yield from self._gathered.run(conversation)
+        self._question = self._gathered.question
+        if reason is not None:
+            return (yield from self._abstain(reason, self._gathered.looked_at))
+        return (yield from self._write(self._gathered.packed))
 
     def _write(self, passages: list[Passage]) -> Plan:
         """The answer of the plain prompt; all that follows annotates or withholds it."""
@@ -121,7 +69,9 @@ class _Answering:
         fit = live or not (not answer.strip() or declines(composer.statements[0]) or risky)
         if not fit and not parts:
             return (yield from self._abstain(AbstainReason.NOT_STATED, passages))
-        if not fit:
+        if fit:
+            parts = [(part, one) for part, one in parts if part.rstrip(".") not in answer]
+        else:
             composer = Composer(live=False)
         for part, _ in parts:
             yield from self._emit(composer.feed(f"\n{part}"))
@@ -176,7 +126,7 @@ class _Answering:
         about = features.questions(self._question, answer, asked, quoter)
         questions = [
             *about.values(),
-            *(prompts.otherwise(asked, answer, one.text) for one in found),
+            *(prompts.otherwise(self._question, one.statement, one.text) for one in found),
             *([prompts.several(self._question)] if several else []),
         ]
         messages = yield Ask(questions, ONE_TOKEN)
@@ -211,7 +161,7 @@ class _Answering:
             by = self._settings.calibration.words
             if not said or declines(said) or self._settings.too_risky(by.chance(known), by):
                 missing.append(question)
-            elif said.rstrip(".") not in answer:
+            else:
                 found.append((said, quoter))
         return found, missing
 
@@ -239,7 +189,7 @@ class _Answering:
         if not composer.text or (mode == "abstain" and composer.unsupported):
             return (yield from self._abstain(AbstainReason.UNSUPPORTED, passages, composer.unsupported))
         for question in missing:
-            held.append(composer.add(f" {self._settings.missing_text.format(question=question)}"))
+            held.append(composer.add(f" {self._settings.missing_text.replace('{question}', question)}"))
         yield from self._emit(held)
         dates = [citation.document_date for citation in composer.citations if citation.document_date]
         return GroundedAnswer(
@@ -281,7 +231,7 @@ class _Answering:
             abstained=reason,
             nearest=nearest,
             unsupported=dropped,
-            hint=self._hint,
+            hint=self._gathered.hint,
             **self._circumstances(),
         )
 
@@ -293,8 +243,8 @@ class _Answering:
             "question": self._question,
             "as_of": self._as_of,
             "risk": self._risk,
-            "suspicious": tuple(found for passage in self._read for found in passage.suspicious),
-            "left_out": tuple(self._left_out),
+            "suspicious": tuple(found for passage in self._gathered.read for found in passage.suspicious),
+            "left_out": tuple(self._gathered.left_out),
             "figures": self._meter.total(),
         }
 

@@ -54,8 +54,21 @@ _EXAMPLES = (
 )
 _CONFIRMED = "Is this answer stated in the passages? Reply with Yes or No."
 _OTHERWISE = (
-    "Another piece of context says: {said}\nDoes it give a different answer to the question than {answer} Reply with "
-    "Yes or No."
+    "Question: {question}\nFirst source: {first}\nSecond source: {second}\n\nDoes the second source give another "
+    "answer to this question? Reply with Yes or No."
+)
+_OTHERWISE_EXAMPLES = (
+    (
+        "When did the mill burn down?",
+        "The mill burnt down in 1931.",
+        (("The mill of Garrow burnt down in 1929, people say.", True), ("The mill was sold in 1929.", False)),
+    ),
+    (
+        "Who leads the club?",
+        "Ann Berg leads the club.",
+        (("The club was founded by Tom Falk.", False), ("The club, led by Tom Falk, has forty members.", True)),
+    ),
+    ("谁建造了大桥？", "大桥由何建建造。", (("大桥是李刚在1998年建造的。", True), ("李刚在1998年通过大桥。", False))),
 )
 _STANDALONE = (
     "Rewrite my last question so that it can be understood without this conversation, in its own language. "
@@ -111,9 +124,17 @@ def confirmed(asked: Sequence[BaseMessage], answered: str) -> list[BaseMessage]:
     return [*asked, AIMessage(answered), HumanMessage(_CONFIRMED)]
 
 
-def otherwise(asked: Sequence[BaseMessage], answered: str, said: str) -> list[BaseMessage]:
-    """Whether a sentence of the passages gives another answer than the one that was given."""
-    return [*asked, AIMessage(answered), HumanMessage(_OTHERWISE.format(said=f'"{said}"', answer=f'"{answered}"?'))]
+def otherwise(question: str, answered: str, said: str) -> list[BaseMessage]:
+    """Whether a sentence of the passages gives another answer than the one that was given, behind examples."""
+    messages: list[BaseMessage] = [SystemMessage("You compare sources.")]
+    for asked, first, examples in _OTHERWISE_EXAMPLES:
+        for second, other in examples:
+            messages += [_compared(asked, first, second), AIMessage("Yes" if other else "No")]
+    return [*messages, _compared(question, answered, said)]
+
+
+def _compared(question: str, first: str, second: str) -> HumanMessage:
+    return HumanMessage(_OTHERWISE.format(question=question, first=first, second=second))
 
 
 def part(asked: Sequence[BaseMessage], answered: str, question: str) -> list[BaseMessage]:

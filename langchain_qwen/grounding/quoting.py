@@ -11,6 +11,7 @@ from langchain_qwen.grounding.verifying import content_words, known_among, numbe
 _MOST_TOGETHER = 3  # quotes that complete each other for one statement
 _NEAR = 0.15  # shares of a statement's words that differ by less are taken for equal
 _EXCERPT = 160  # tokens, roughly, of an excerpt
+_EARLY_EXCERPT = 70  # of one that is read before there is any text of an answer
 _OF_QUESTION = 0.25  # what a word counts that the question brought, beside one that the answer did
 
 
@@ -61,7 +62,7 @@ class Quoter:
         places = [place for place, (quote, _) in enumerate(self._units) if quote in quoted[:_MOST_TOGETHER]]
         # The neighbors of one before anything of the next, as long as there is room.
         shown: set[int] = set()
-        room = _EXCERPT
+        room = _EXCERPT if statement else _EARLY_EXCERPT
         for place in [*places, *asked[: 1 if places else _MOST_TOGETHER]]:
             for near in (place, place - 1, place + 1):
                 if near not in shown and 0 <= near < len(self._units) and self._together(place, near):
@@ -119,7 +120,8 @@ class Quoter:
         each other passage, one that holds as much of what the answer says as the first one.
         """
         said = _terms(statement) - self._question
-        asked = _terms(statement) & self._question
+        # "Yes" says nothing of its own: then what is nearest to the question is quoted.
+        asked = _terms(statement) & self._question or (frozenset() if said else self._question)
         units = [
             _Unit(quote, frozenset(known_among(said, terms)), frozenset(known_among(self._question, terms)))
             for quote, terms in self._units

@@ -81,9 +81,10 @@ _SMALL = (
     "a an the of in on at to for from by with and or but as is are was were be been has have had it its this that "
     "these those he she they his her their there which who what when where how not no yes i we you do does did will "
     "would de la el los las en y que es un una del por con le les des et est dans du der die das und ist im ein eine "
-    "von zu"
+    "von zu ja nein oui non si да нет evet hayir ναι οχι nu vang khong نعم لا हाँ नहीं ใช่ ไม่ 是 否 是的 不是 没有 "
+    "はい いいえ"
 )
-_SMALL_WORDS = frozenset(_SMALL.split())
+_SMALL_WORDS = frozenset(word for text in _SMALL.split() for word in words(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,15 +83,11 @@ def test_what_no_passage_states_is_riskier(model):
     assert stated.risk < absent.risk
 
 
-@pytest.mark.parametrize(
-    ("question", "holds"),
-    [("How do I install the package?", "pip install"), ("What does the doctor command do?", "")],
-)
-def test_questions_to_the_readme_are_answered(model, question, holds):
+def test_a_question_to_the_readme_is_answered(model):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    answer = GroundedAnswerer([readme], model).invoke(question)
+    answer = GroundedAnswerer([readme], model).invoke("How do I install the package?")
     assert answer.abstained is None, answer.risk
-    assert holds in answer.text
+    assert "pip install" in answer.text
     assert all(readme[one.source_start : one.source_end] == one.quote for one in answer.citations)
 
 

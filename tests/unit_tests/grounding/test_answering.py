@@ -224,7 +224,7 @@ CONTRADICTED = [
 
 
 def test_passages_that_say_otherwise_are_found_and_said():
-    model = bridge_model(says={"Another piece": 0.9})
+    model = bridge_model(says={"Second source": 0.9})
     answer = answerer(model, CONTRADICTED).invoke("When was the bridge opened?")
     assert answer.text == "The bridge was opened in 1932. [1]"
     assert [citation.document_id for citation in answer.citations] == ["a", "d"]  # all that support it
@@ -238,7 +238,7 @@ def test_passages_that_say_otherwise_are_found_and_said():
     assert "c, 2010-01-01 says otherwise" in answer.markdown().replace("\\", "")
     assert "b, 2005-01-01 says otherwise" in answer._repr_html_()
     # The model has the last word.
-    denied = answerer(bridge_model(says={"Another piece": 0.1}), CONTRADICTED)
+    denied = answerer(bridge_model(says={"Second source": 0.1}), CONTRADICTED)
     assert denied.invoke("When was the bridge opened?").conflicts == ()
 
 
@@ -257,6 +257,10 @@ def test_a_question_for_several_facts_is_answered_in_parts():
     assert [citation.document_id for citation in answer.citations] == ["bridge", "mill"]
     assert answer.missing == ("Who owns the castle?",)
     assert answer.plain_text.startswith("The bridge was opened in 1932.\nThe mill closed in 1950.")
+    # Where the whole is too risky, the parts that are not are the answer.
+    declined = model.model_copy(update={"answer": "I don't know.", "says": {"several facts": 0.9}})
+    declined.replies["bridge opened?"] = "The bridge was opened in 1932."
+    assert answerer(declined, abstain_above=None).invoke(question).text == answer.text
     one = bridge_model(says={"several facts": 0.1})
     assert answerer(one).invoke(question).missing == ()
 
@@ -314,6 +318,8 @@ def test_bad_input():
         ({"on_unsupported": "hide"}, "on_unsupported"),
         ({"min_coverage": 2}, "min_coverage"),
         ({"abstain_above": 1.5}, "abstain_above"),
+        ({"abstain_above": "never"}, "abstain_above"),
+        ({"missing_text": "Not found."}, "missing_text"),
         ({"calibration": "no such file"}, "calibrate"),
         ({"max_passages": 0}, "max_passages"),
         ({"max_answer_tokens": 0}, "max_answer_tokens"),
@@ -327,7 +333,7 @@ def test_bad_input():
     ):
         with pytest.raises(InvalidParameterError, match=message):
             GroundedAnswerer(retriever, model)
-    with pytest.raises(InvalidParameterError, match="then a chat model"):
+    with pytest.raises(InvalidParameterError, match="these are"):
         GroundedAnswerer(model, RunnableLambda(lambda _: []))
     with pytest.raises(InvalidParameterError, match="has its own"):
         answerer(model, embeddings=DeterministicFakeEmbedding(size=4))
@@ -369,16 +375,6 @@ def test_display():
     flagged = answerer(bridge_model(statements), on_unsupported="flag").invoke("When was the bridge opened?")
     assert flagged.markdown().startswith("The bridge was opened in 1932. [1] Ana Ferreira paid. [2]\n\n")
     assert flagged.plain_text == statements
-    pages = [
-        ({"page": 3}, "page 3:"),
-        ({"page": 0, "total_pages": 9}, "page 1:"),
-        ({"page": 3, "page_label": "iv"}, "page iv:"),
-        ({"page": "x"}, "characters 0 to 44:"),
-    ]
-    for metadata, place in pages:
-        document = Document("The new bridge was opened on 19 March 1932.\n", metadata={"title": "Law", **metadata})
-        shown = answerer(bridge_model(), [document]).invoke("When was the bridge opened?").markdown()
-        assert f"Law, {place.replace('44', '43')}" in shown
     none = answerer(bridge_model("I don't know.")).invoke("Who built the castle?")
     assert "not stated" in none.markdown()
     assert "Nearest passage" in none._repr_html_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
@@ -9,6 +10,7 @@ from langchain_core.documents import Document
 from langchain_qwen.grounding.conflicts import candidates
 from langchain_qwen.grounding.passages import read_passages
 from langchain_qwen.grounding.quoting import Quoter
+from langchain_qwen.grounding.verifying import support
 
 POWER = (
     "The power is vested in a President. He shall hold office for a term of four years. Nobody may be elected who is "
@@ -32,6 +34,12 @@ def test_the_nearest_sentence_is_quoted():
     ]
     assert quoted([POWER, SENATE], "Zebras graze.") == []
     assert quoted([], "Zebras graze.") == []
+
+
+@pytest.mark.parametrize("yes", ["Yes.", "Ja.", "Oui", "Да.", "是的。", "没有"])
+def test_for_yes_or_no_the_sentence_about_the_question_is_quoted(yes):
+    assert quoted([POWER, SENATE], yes, "Does the Senate meet in June?") == [(1, "The Senate meets in June.")]
+    assert support(yes, SENATE).coverage == 1
 
 
 def test_of_two_sentences_that_state_it_the_one_about_the_question_is_quoted():

@@ -114,7 +114,8 @@ def test_a_calibration_is_made_saved_and_used(tmp_path):
         )
         == 1.0
     )
-    half = next(line for line in trade_offs(observed, risks) if line["abstain_above"] == 0.5)
+    (half, none) = trade_offs(observed, risks, [0.5, 0.0])
+    assert none["right_of_given"] != none["right_of_given"]  # nothing is answered
     assert (half["kept"], half["abstained"], half["right_of_given"]) == (1.0, 1.0, 1.0)
     path = tmp_path / "mine.json"
     made.save(path)
@@ -137,6 +138,8 @@ def test_what_a_right_answer_holds():
 
     assert right("1932", "It was opened in 1932.")
     assert not right("1932", "It was opened in 1933.")
+    assert right("四月", "在4月举行。")
+    assert not right("四月", "在5月举行。")
     assert right(["no one", "nobody"], "Nobody did.")
     assert right("yes", "Yes, it is.")
     assert not right("yes", "No, though some say yes.")
