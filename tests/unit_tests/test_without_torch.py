@@ -133,7 +133,7 @@ MAIN = "from langchain_qwen.cli import main\nmain()"
     ("arguments", "stdin", "shown"),
     [
         (["ask", "--max-tokens", "3", "-m"], "hello", ""),
-        (["chat", "--max-tokens", "3", "--persona", "concise", "-m"], "hello\n/tokens\n", "conversation: "),
+        (["chat", "--max-tokens", "3", "--persona", "concise", "-m"], "hello\n/stats\n", "conversation: "),
         (["doctor", "-m"], "", "runs here"),
     ],
     ids=["ask", "chat", "doctor"],

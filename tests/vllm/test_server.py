@@ -146,7 +146,7 @@ def test_forms_hold(model, form):
 
 
 def test_quotes_are_verbatim(model):
-    answerer = GroundedAnswerer([MILL], model, answerable_above=None, on_unsupported="flag", max_answer_tokens=80)
+    answerer = GroundedAnswerer([MILL], model, abstain_above=None, on_unsupported="flag", max_answer_tokens=80)
     answer = answerer.invoke("When was the mill built?")
     assert answer.citations
     for citation in answer.citations:
