@@ -83,12 +83,12 @@ def test_what_no_passage_states_is_riskier(model):
     assert stated.risk < absent.risk
 
 
-def test_a_question_to_the_readme_is_answered(model):
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    answer = GroundedAnswerer([readme], model).invoke("How do I install the package?")
+def test_a_question_to_the_manual_is_answered(model):
+    manual = (Path(__file__).parents[2] / "docs" / "index.md").read_text(encoding="utf-8")
+    answer = GroundedAnswerer([manual], model).invoke("How do I install the package?")
     assert answer.abstained is None, answer.risk
     assert "pip install" in answer.text
-    assert all(readme[one.source_start : one.source_end] == one.quote for one in answer.citations)
+    assert all(manual[one.source_start : one.source_end] == one.quote for one in answer.citations)
 
 
 def test_the_guard_asks_the_model(model):

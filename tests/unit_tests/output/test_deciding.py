@@ -36,7 +36,7 @@ class TestQuestion:
             {"role": "tool", "content": "Error: late"},
         ]
         assert asked(roles) == (
-            "Tools:\n- weather(city): Something.\n- send(to, text): Something.\n\nConversation:\nSystem: Be brief.\n"
+            "Tools:\n- weather(city): Something.\n- send(to, text): Something.\n\nConversation:\n"
             "User: How is Oslo?\nweather(city=Oslo, days=2) -> rain\nweather(city=Oslo, days=2) -> Error: late\n\n"
             "Next calls:"
         )
@@ -47,10 +47,6 @@ class TestQuestion:
         lines = shown.split("Conversation:\n")[1].split("\n")[:-2]
         assert len(lines) <= 12
         assert all(line.startswith("User: ") and len(line) < 630 for line in lines)
-
-    def test_the_first_system_message_stays_in_long_conversations(self):
-        roles = [{"role": "system", "content": "Be brief."}, *[{"role": "user", "content": "x"}] * 50]
-        assert "System: Be brief.\n" in asked(roles)
 
 
 class TestWhenItIsAsked:
