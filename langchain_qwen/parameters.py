@@ -91,7 +91,7 @@ class GenerationParameters(BaseModel):
     decide_calls: bool = True
     """Whether a short first pass decides which tools are called, where tools are bound and the model may choose: none,
     one or several. It is asked behind examples (`langchain_qwen.output.deciding`), which small models need; without it,
-    the model decides while it answers. Usage counts it, about 1,500 tokens of prompt that come from the prefix cache
+    the model decides while it answers. Usage counts it, about 1,700 tokens of prompt that come from the prefix cache
     after the first time. It is left out where it does not fit into the window."""
 
     stream_usage: bool | None = None

@@ -33,14 +33,14 @@ _MOST_ARGUMENTS = 160
 # What is added to the log odds of "none", by hidden size: where a question is new, and where results are there already.
 # Small models lean to one side whatever they are asked; with these the fewest of 92 conversations of our own are judged
 # wrongly, by the widest margin.
-_LEANINGS = {896: (-1.0, 0.3), 1536: (1.5, 2.4)}
+_LEANINGS = {896: (-1.0, 0.3), 1536: (1.3, 2.4)}
 _LEANING = (1.0, 1.5)
 
 _SYSTEM = (
     "You plan the next step of an assistant that has tools. Write the calls that have to be made next for the user's "
-    "last message, one on each line, with values that the conversation holds. Write 'none' if no tool is needed: for "
-    "small talk, for what the assistant can say or write by itself, for what none of the tools can do, and when the "
-    "results so far are enough."
+    "last message, one on each line, with values that the conversation holds; a call that needs the result of another one "
+    "comes later. Write 'none' if no tool is needed: for small talk, for what the assistant can say or write by itself, "
+    "for what none of the tools can do, and when the results so far are enough."
 )
 _WEATHER, _MAIL, _WEB = (
     "get_weather: The weather in a city.",
@@ -56,6 +56,8 @@ _TIMES = ("get_time: The time in a city.", _WEATHER)
 _HOME = ("find_person: Home town of a person.", _WEATHER, _MAIL)
 _PRICES = ("stock_price(company=Siemens) -> 181.2", "stock_price(company=Bosch) -> 95.0")
 _TOM = "find_person(name=Tom) -> lives in Berlin"
+_HOTELS = ("find_hotels: Hotels in a city.", "book_hotel: Book rooms in a hotel.", _MAIL)
+_AZUR = "book_hotel(hotel=Azur, people=2)"
 _MARTA = "find_person(name=Marta) -> 555-0117, office 12"
 _EXAMPLES: list[tuple[Sequence[str], Sequence[str], str]] = [
     ((_WEATHER, _MAIL, _WEB), ("User: What's the weather in Rome?",), "get_weather(city=Rome)"),
@@ -97,6 +99,8 @@ _EXAMPLES: list[tuple[Sequence[str], Sequence[str], str]] = [
         ("User: Which rooms are free on Monday and on Thursday?",),
         "room_list(day=Monday)\nroom_list(day=Thursday)",
     ),
+    (_HOTELS, ("User: Find a hotel in Nice and book it for two.",), "find_hotels(city=Nice)"),
+    (_HOTELS, ("User: Find a hotel in Nice and book it for two.", "find_hotels(city=Nice) -> Azur"), _AZUR),
 ]
 
 
