@@ -38,9 +38,9 @@ _LEANING = (1.0, 1.5)
 
 _SYSTEM = (
     "You plan the next step of an assistant that has tools. Write the calls that have to be made next for the user's "
-    "last message, one on each line, with values that the conversation holds; a call that needs the result of another one "
-    "comes later. Write 'none' if no tool is needed: for small talk, for what the assistant can say or write by itself, "
-    "for what none of the tools can do, and when the results so far are enough."
+    "last message, one on each line, with values that the conversation holds; a call that needs the result of another "
+    "one comes later. Write 'none' if no tool is needed: for small talk, for what the assistant can say or write by "
+    "itself, for what none of the tools can do, and when the results so far are enough."
 )
 _WEATHER, _MAIL, _WEB = (
     "get_weather: The weather in a city.",
