@@ -33,7 +33,7 @@ _MOST_ARGUMENTS = 160
 # What is added to the log odds of "none", by hidden size: where a question is new, and where results are there already.
 # Small models lean to one side whatever they are asked; with these the fewest of 92 conversations of our own are judged
 # wrongly, by the widest margin.
-_LEANINGS = {896: (-1.0, 0.3), 1536: (1.3, 2.4)}
+_LEANINGS = {896: (-1.0, 0.3), 1536: (1.3, 3.0)}
 _LEANING = (1.0, 1.5)
 
 _SYSTEM = (
@@ -93,6 +93,11 @@ _EXAMPLES: list[tuple[Sequence[str], Sequence[str], str]] = [
     (_HOME, ("User: What is the weather where Tom lives?",), "find_person(name=Tom)"),
     (_HOME, ("User: What is the weather where Tom lives?", _TOM), "get_weather(city=Berlin)"),
     (_HOME, ("User: What is the weather where Tom lives?", _TOM, "get_weather(city=Berlin) -> 12 degrees"), NONE),
+    (
+        (*_PHONE, _MAIL),
+        ("User: Give me the numbers of Marta and Tom.", _MARTA, "find_person(name=Tom) -> 555-0142"),
+        NONE,
+    ),
     ((*_TIMES, _MAIL), ("User: How late is it in Rio?", "get_time(city=Rio) -> 14:05"), NONE),
     (
         _ROOMS,

@@ -190,15 +190,15 @@ def test_an_event_that_gets_lost_does_not_leave_its_caller_waiting(engine, monke
 
 
 def test_a_thread_that_is_refused_is_a_typed_error_and_frees_what_was_taken(runner):
-    before = len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 0
+    before = os.listdir("/proc/self/task") if sys.platform == "linux" else []
     threading.stack_size(1 << 47)  # more than there are addresses
     try:
         with pytest.raises(errors.EngineError, match="refuses the engine a thread"):
             LocalEngine(runner, model="tiny", context_window=512, num_blocks=64, max_step_tokens=64)
     finally:
         threading.stack_size(0)
-    if before:
-        assert len(os.listdir("/proc/self/task")) == before
+    if before:  # threads of other tests may end meanwhile
+        assert {*os.listdir("/proc/self/task")} <= {*before}
 
 
 class TestTimeouts:
