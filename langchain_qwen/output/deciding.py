@@ -93,11 +93,6 @@ _EXAMPLES: list[tuple[Sequence[str], Sequence[str], str]] = [
     (_HOME, ("User: What is the weather where Tom lives?",), "find_person(name=Tom)"),
     (_HOME, ("User: What is the weather where Tom lives?", _TOM), "get_weather(city=Berlin)"),
     (_HOME, ("User: What is the weather where Tom lives?", _TOM, "get_weather(city=Berlin) -> 12 degrees"), NONE),
-    (
-        (*_PHONE, _MAIL),
-        ("User: Give me the numbers of Marta and Tom.", _MARTA, "find_person(name=Tom) -> 555-0142"),
-        NONE,
-    ),
     ((*_TIMES, _MAIL), ("User: How late is it in Rio?", "get_time(city=Rio) -> 14:05"), NONE),
     (
         _ROOMS,
