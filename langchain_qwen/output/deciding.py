@@ -33,7 +33,7 @@ _MOST_ARGUMENTS = 160
 # What is added to the log odds of "none", by hidden size: where a question is new, and where results are there already.
 # Small models lean to one side whatever they are asked; with these the fewest of 92 conversations of our own are judged
 # wrongly, by the widest margin.
-_LEANINGS = {896: (-1.0, 0.3), 1536: (1.3, 2.4)}
+_LEANINGS = {896: (-1.0, 0.3), 1536: (0.6, 2.4)}
 _LEANING = (1.0, 1.5)
 
 _SYSTEM = (
@@ -105,11 +105,8 @@ _EXAMPLES: list[tuple[Sequence[str], Sequence[str], str]] = [
 
 
 def is_open(plan: OutputPlan) -> bool:
-    """Whether there is something to decide: whether to call, or how often."""
-    if not plan.calls or not plan.tools:
-        return False
-    # Which tool is forced, and whether it has been called, is known already.
-    return not plan.forced or (plan.several and len(plan.forced) == len(plan.tools) and plan.answered is None)
+    """Whether there is something to decide; a forced call is decided already."""
+    return bool(plan.calls and plan.tools and not plan.forced)
 
 
 def question(plan: OutputPlan, roles: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -125,8 +122,8 @@ def grammar(plan: OutputPlan) -> str:
     """The form of its answer."""
     names = " | ".join(json.dumps(tool["function"]["name"]) for tool in plan.tools)
     further = f' ("\\n" call){{0,{MOST_CALLS - 1}}}' if plan.several else ""
-    calls = f"call{further}" if plan.forced else f"{json.dumps(NONE)} | call{further}"
-    return f"start: {calls}\ncall: ({names}) ARGUMENTS\nARGUMENTS: /\\([^()\\n]{{0,{_MOST_ARGUMENTS}}}\\)/"
+    call = f"call: ({names}) ARGUMENTS\nARGUMENTS: /\\([^()\\n]{{0,{_MOST_ARGUMENTS}}}\\)/"
+    return f"start: {json.dumps(NONE)} | call{further}\n{call}"
 
 
 def leaning(hidden_size: int, roles: Sequence[Mapping[str, Any]]) -> float:
@@ -139,8 +136,7 @@ def decided(plan: OutputPlan, text: str) -> OutputPlan:
     lines = [line for line in dict.fromkeys(text.strip().split("\n")) if "(" in line]
     words = plan.otherwise or OutputPlan(plan.tools, grammars.text_without_calls(plan.tools), WORDS, calls=False)
     if not lines:
-        # A call that was begun and cut says nothing.
-        return plan if plan.forced else words
+        return words
     by_name = {tool["function"]["name"]: tool for tool in plan.tools}
     tools = [by_name[line.partition("(")[0]] for line in lines]
     return replace(
@@ -149,7 +145,7 @@ def decided(plan: OutputPlan, text: str) -> OutputPlan:
         # What two calls differ in stands in the plan alone.
         instruction=f"Make these calls now:\n{chr(10).join(lines)}" if len(lines) > 1 else None,
         one_call=len(lines) == 1,
-        otherwise=None if plan.forced else words,
+        otherwise=words,
     )
 
 

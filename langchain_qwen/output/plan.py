@@ -96,9 +96,8 @@ def plan_output(
         tools: In OpenAI's format.
         tool_choice: None or "auto": the model decides. "none": no calls. "any", "required" or True: at least one
             call. A tool's name, or a dict that names one: that tool.
-        parallel_tool_calls: Whether one answer may hold several calls. Default: as many as are decided on first (see
-            `langchain_qwen.output.deciding`). Where nothing is decided first, a model that may call may do so several
-            times, and a forced call is one, since small models that must call do not know when to stop.
+        parallel_tool_calls: Whether one answer may hold several calls. Default: where the model decides to call it may
+            call several times; a forced call is one call, since small models that must call do not know when to stop.
         strict: Also where the model decides, a call must be of a bound tool and its arguments must fit the schema.
         response_format: `{"type": "text" | "json_object" | "json_schema", ...}` as in OpenAI's API, or
             `{"type": "grammar", "grammar": ...}` with a grammar in llguidance's Lark dialect.
@@ -116,18 +115,18 @@ def plan_output(
     schema = _schema_of(response_format)
     if forced and schema is not None:
         raise InvalidParameterError("tool_choice forces a tool call, which contradicts response_format; drop one")
-    several = parallel_tool_calls is not False
     if forced:
         parallel = parallel_tool_calls is True
         # The prompt shows all tools, whichever is forced, so that its beginning stays the same.
         grammar = grammars.tool_calls(forced, parallel=parallel)
-        return OutputPlan(tools, grammar, one_call=not parallel, several=several, forced=forced, repeatable=repeatable)
+        return OutputPlan(tools, grammar, one_call=not parallel, forced=forced, repeatable=repeatable)
     under_schema = None
     if schema is not None:
         grammar = grammars.json_schema(schema)
         under_schema = OutputPlan(tools, grammar, _instruction(response_format or {}), calls=False)
     if not tools or tool_choice in ("none", False):
         return under_schema or OutputPlan(tools, grammars.text_without_calls(tools) if tools else None, calls=False)
+    several = parallel_tool_calls is not False
     return OutputPlan(
         tools,
         grammars.text_or_tool_calls(tools, parallel=several) if strict else None,

@@ -348,12 +348,10 @@ class TestDecidedFirst:
         assert (message.content, len(engine.requests)) == ("It rains.", 3)
         assert "weather(city=Oslo) -> rain" in prompt_of(roomy, engine, 0)
 
-    def test_several_forced_calls(self, roomy, deciding, way):
-        deciding("weather(city=Oslo)\nweather(city=Lima)", f"{call('Oslo')}\n{call('Lima')}")
-        assert len(ask(way, roomy.bind_tools([weather], tool_choice="any"), ASKED).tool_calls) == 2
-        deciding(call("Oslo"))
-        bound = roomy.bind_tools([weather], tool_choice="any", parallel_tool_calls=False)
-        assert len(ask(way, bound, ASKED).tool_calls) == 1
+    def test_a_forced_call_is_decided_already(self, roomy, deciding, way):
+        engine = deciding(call("Oslo"))
+        assert len(ask(way, roomy.bind_tools([weather], tool_choice="any"), ASKED).tool_calls) == 1
+        assert len(engine.requests) == 1
 
     def test_beside_a_schema(self, roomy, deciding, way):
         deciding("none", '{"degrees": 4}')

@@ -57,8 +57,7 @@ class TestWhenItIsAsked:
             ({"strict": True}, True),
             ({"parallel_tool_calls": False}, True),
             ({"tool_choice": "none"}, False),
-            ({"tool_choice": "any"}, True),
-            ({"tool_choice": "any", "parallel_tool_calls": False}, False),
+            ({"tool_choice": "any"}, False),
             ({"tool_choice": "send"}, False),
         ],
     )
@@ -76,7 +75,6 @@ class TestGrammar:
             ({}, "none", True),
             ({}, "weather(city=Oslo)\nsend(to=a, text=b)", True),
             ({"parallel_tool_calls": False}, "weather(city=Oslo)\nsend(to=a, text=b)", False),
-            ({"tool_choice": "any"}, "none", False),
             ({}, "other(x=1)", False),
             ({}, "\n".join(["weather()"] * 9), False),
         ],
@@ -116,10 +114,6 @@ class TestDecided:
         )
         assert allows(plan.grammar, written)
         assert not allows(plan.grammar, written.partition("\n<tool_call>")[0])
-
-    def test_what_was_cut_decides_nothing_where_a_call_is_forced(self):
-        plan = plan_output(tools=TOOLS, tool_choice="any")
-        assert deciding.decided(plan, "weath") == plan
 
     def test_arguments_that_cannot_be_enforced_are_any_object(self):
         odd = tool("odd")
