@@ -31,8 +31,8 @@ _MOST_CHARACTERS = 600
 _MOST_ARGUMENTS = 160
 
 # What is added to the log odds of "none", by hidden size: where a question is new, and where results are there already.
-# Small models lean to one side whatever they are asked. Of 92 conversations of our own, these judge nearly as few wrongly
-# as any; the 1.5B's lie below the best at the start, so that fewer tools are passed over, and above it after results.
+# Small models lean to one side whatever they are asked. Of 92 conversations of our own, these judge nearly as few
+# wrongly as any; the 1.5B's lie below the best at the start, so that fewer tools are passed over, and above it later.
 _LEANINGS = {896: (-1.0, 0.3), 1536: (0.6, 2.4)}
 _LEANING = (1.0, 1.5)
 
