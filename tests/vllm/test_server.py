@@ -36,7 +36,7 @@ MILL = "The old mill in Harburg was built in 1742 by Anna Keller. It burned down
 
 
 def engine_of(model):
-    return model._shared_engine(model._open().checkpoint)
+    return model._backend.engine(model._open().checkpoint)
 
 
 def prompt(model, text):
