@@ -18,6 +18,7 @@ from langchain_qwen.generating.arguments import Arguments
 from langchain_qwen.opening import OpenModel
 from langchain_qwen.output import deciding
 from langchain_qwen.output.answer import Answer
+from langchain_qwen.output.call_examples import NONE
 from langchain_qwen.output.passes import after_results
 from langchain_qwen.output.plan import OutputPlan, plan_output
 from langchain_qwen.parameters import MAX_ANSWER_TOKENS, GenerationParameters
@@ -78,24 +79,40 @@ def prepare(asked: Arguments, messages: list[BaseMessage], open_model: OpenModel
 
 
 def _deciding(answering: Pass, roles: list[Role]) -> Pass:
-    """The pass that decides which calls are made; see `langchain_qwen.output.deciding`."""
-    model, plan, deadline = answering.model, answering.plan, answering.request.deadline
-    none = model.tokenizer.encode(deciding.NONE)[0]
-    asked = OutputPlan(grammar=deciding.grammar(plan), calls=False, shown=False, decides=True)
+    """The passes that decide which calls are made; see `langchain_qwen.output.deciding`."""
+    model, plan = answering.model, answering.plan
+    size = model.checkpoint.config["hidden_size"]
+
+    def answer(said: str) -> Pass:
+        return _pass(model, deciding.decided(plan, said), answering.parameters, roles, answering.request.deadline)
+
+    def ask_further(outlined: str) -> Pass:
+        leaning = deciding.next_leaning(size, outlined, roles)
+        asked = deciding.next_calls(plan, roles)
+        return _asking(answering, asked, deciding.next_grammar(plan), leaning, answer)
+
+    return _asking(
+        answering,
+        deciding.outline(plan, roles),
+        deciding.outline_grammar(plan),
+        deciding.outline_leaning(size),
+        ask_further if deciding.has_results(roles) else answer,
+    )
+
+
+def _asking(answering: Pass, asked: list[Role], grammar: str, leaning: float, then: Callable[[str], Pass]) -> Pass:
+    """A pass that decides. Where its prompt does not fit, the model decides while it answers."""
+    plan = OutputPlan(grammar=grammar, calls=False, shown=False, decides=True)
     parameters = GenerationParameters(
         temperature=0.0,
         repetition_penalty=1.0,
         max_tokens=deciding.MAX_TOKENS,
-        logit_bias={none: deciding.leaning(model.checkpoint.config["hidden_size"], roles)},
+        logit_bias={answering.model.tokenizer.encode(NONE)[0]: leaning},
     )
     try:
-        first = _pass(model, asked, parameters, deciding.question(plan, roles), deadline)
+        first = _pass(answering.model, plan, parameters, asked, answering.request.deadline)
     except ContextOverflowError:
         return answering
-
-    def then(text: str) -> Pass:
-        return _pass(model, deciding.decided(plan, text), answering.parameters, roles, deadline)
-
     return replace(first, otherwise=answering, then=then)
 
 

@@ -330,7 +330,7 @@ class TestDecidedFirst:
         assert (message.content, message.tool_calls) == ("It rains.", [])
         assert message.response_metadata["finish_reason"] == "stop"
         assert prompt_of(roomy, engine, 0).endswith(
-            "User: How is the weather in Oslo?\n\nNext calls:<|im_end|>\n<|im_start|>assistant\n"
+            "User: How is the weather in Oslo?\n\nCalls:<|im_end|>\n<|im_start|>assistant\n"
         )
         expected = roomy.prompter.render([*ASKED, SystemMessage(WORDS)], [_function(weather)])
         assert prompt_of(roomy, engine, 1) == expected
@@ -344,10 +344,19 @@ class TestDecidedFirst:
         assert [made["name"] for made in ask(way, roomy.bind_tools([weather, clock]), ASKED).tool_calls] == ["clock"]
 
     def test_a_call_that_is_answered_gives_way_to_words(self, roomy, deciding, way):
-        engine = deciding("weather(city=Oslo)", call("Oslo"), "It rains.")
+        engine = deciding("weather(city=Oslo)", "weather(city=Oslo)", call("Oslo"), "It rains.")
         message = ask(way, roomy.bind_tools([weather]), TOLD)
-        assert (message.content, len(engine.requests)) == ("It rains.", 3)
-        assert "weather(city=Oslo) -> rain" in prompt_of(roomy, engine, 0)
+        assert (message.content, len(engine.requests)) == ("It rains.", 4)
+        assert "weather(city=Oslo) -> rain" not in prompt_of(roomy, engine, 0)
+        assert "weather(city=Oslo) -> rain" in prompt_of(roomy, engine, 1)
+
+    def test_after_results_it_leans_to_words_where_the_outline_holds_nothing_else(self, roomy, deciding, way):
+        leanings = []
+        for outlined in ("weather(city=Oslo)", "weather(city=Oslo)\nthen clock()"):
+            engine = deciding(outlined, "none", "It rains.")
+            assert ask(way, roomy.bind_tools([weather, clock]), TOLD).content == "It rains."
+            leanings.append(next(iter(engine.requests[1].sampling.logit_bias.values())))
+        assert leanings[0] > leanings[1]
 
     def test_a_forced_call_is_decided_already(self, roomy, deciding, way):
         engine = deciding(call("Oslo"))
@@ -355,7 +364,7 @@ class TestDecidedFirst:
         assert len(engine.requests) == 1
 
     def test_beside_a_schema(self, roomy, deciding, way):
-        deciding("none", '{"degrees": 4}')
+        deciding("weather(city=Oslo)", "none", '{"degrees": 4}')
         assert ask(way, roomy.bind_tools([weather], response_format=FORMAT), TOLD).content == '{"degrees": 4}'
         deciding("weather(city=Oslo)", call("Oslo"))
         assert ask(way, roomy.bind_tools([weather], response_format=FORMAT), ASKED).tool_calls

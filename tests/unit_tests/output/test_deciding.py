@@ -21,25 +21,33 @@ def tool(name: str, *arguments: str, description: str = "Something. More of it."
 TOOLS = [tool("weather", "city"), tool("send", "to", "text")]
 
 
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo", "days": 2}}}
+TOLD = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "How is\nOslo?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL, CALL]},
+    {"role": "tool", "content": "rain"},
+    {"role": "tool", "content": "Error: late"},
+]
+
+
 def asked(roles, tools=TOOLS, **options) -> str:
-    return deciding.question(plan_output(tools=tools, **options), roles)[-1]["content"]
+    return deciding.next_calls(plan_output(tools=tools, **options), roles)[-1]["content"]
 
 
 class TestQuestion:
     def test_shows_tools_and_what_was_said_and_called(self):
-        call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo", "days": 2}}}
-        roles = [
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": "How is\nOslo?"},
-            {"role": "assistant", "content": "", "tool_calls": [call, call]},
-            {"role": "tool", "content": "rain"},
-            {"role": "tool", "content": "Error: late"},
-        ]
-        assert asked(roles) == (
+        assert asked(TOLD) == (
             "Tools:\n- weather(city): Something.\n- send(to, text): Something.\n\nConversation:\n"
             "User: How is Oslo?\nweather(city=Oslo, days=2) -> rain\nweather(city=Oslo, days=2) -> Error: late\n\n"
             "Next calls:"
         )
+
+    def test_an_outline_sees_no_results(self):
+        shown = deciding.outline(plan_output(tools=TOOLS), TOLD)[-1]["content"]
+        assert shown.endswith("Conversation:\nUser: How is Oslo?\n\nCalls:")
+        assert deciding.has_results(TOLD)
+        assert not deciding.has_results([*TOLD, {"role": "user", "content": "Thanks."}])
 
     @given(st.lists(st.text(max_size=3000), min_size=1, max_size=40))
     def test_is_bounded_and_a_line_a_message(self, texts):
@@ -80,7 +88,41 @@ class TestGrammar:
         ],
     )
     def test_what_may_be_said(self, options, text, fits):
-        assert allows(deciding.grammar(plan_output(tools=TOOLS, **options)), text) is fits
+        assert allows(deciding.next_grammar(plan_output(tools=TOOLS, **options)), text) is fits
+
+    @pytest.mark.parametrize(
+        ("text", "fits"),
+        [
+            ("none", True),
+            ("weather(city=Oslo)\nsend(to=a, text=b)\nthen weather(city=?)", True),
+            ("then weather(city=Oslo)", False),
+            ("\n".join(["weather()"] * 9), False),
+        ],
+    )
+    def test_what_an_outline_may_be(self, text, fits):
+        for several in (True, False):
+            assert allows(deciding.outline_grammar(plan_output(tools=TOOLS, parallel_tool_calls=several)), text) is fits
+
+
+class TestLeaning:
+    @pytest.mark.parametrize(
+        ("outlined", "due"),
+        [
+            ("none", False),
+            ("weather(city=Oslo)", False),
+            ("weather(city=Oslo)\nweather(city=Lima)", True),  # one of the two has failed
+            ("weather(city=Oslo)\nthen send(to=a, text=?)", True),
+        ],
+    )
+    def test_is_towards_words_where_all_calls_have_been_made(self, outlined, due):
+        least, most = (deciding.next_leaning(1536, said, TOLD) for said in ("send(to=a)", "none"))
+        assert least < most
+        assert deciding.next_leaning(1536, outlined, TOLD) == (least if due else most)
+
+    def test_calls_for_an_earlier_question_count_for_nothing(self):
+        roles = [*TOLD, {"role": "user", "content": "And now?"}, TOLD[2], TOLD[3]]
+        both = "weather(city=Oslo)\nweather(city=Lima)"
+        assert deciding.next_leaning(1536, both, roles) == deciding.next_leaning(1536, "send(to=a)", roles)
 
 
 class TestDecided:
@@ -114,6 +156,15 @@ class TestDecided:
         )
         assert allows(plan.grammar, written)
         assert not allows(plan.grammar, written.partition("\n<tool_call>")[0])
+
+    def test_calls_that_wait_for_a_result_are_made_later(self):
+        first = deciding.decided(plan_output(tools=TOOLS), "weather(city=A)")
+        for later in ("then send(to=a, text=b)", "send(to=?, text=b)", "then weather(city=B)\nsend(to=a, text=b)"):
+            assert deciding.decided(plan_output(tools=TOOLS), f"weather(city=A)\n{later}") == first
+
+    def test_one_call_where_only_one_is_allowed(self):
+        said = "weather(city=A)\nsend(to=a, text=b)"
+        assert deciding.decided(plan_output(tools=TOOLS, parallel_tool_calls=False), said).one_call
 
     def test_arguments_that_cannot_be_enforced_are_any_object(self):
         odd = tool("odd")
