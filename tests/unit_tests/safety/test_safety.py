@@ -316,13 +316,6 @@ def test_refusals(text):
     assert message.response_metadata["safety"]["refusal"] == "model"
 
 
-def test_categories_map_to_the_known_taxonomies():
-    assert Category.VIOLENT_CRIMES.mlcommons == "S1"
-    assert Category.CODE_ABUSE.mlcommons == "S14"
-    assert Category.PII.mlcommons is None
-    assert "hate" in Category.HATE.openai
-
-
 def test_the_notebook_helper_escapes():
     shown = show_findings("<b>a@b.com</b>", SafetyParser(make_policy(rule("email"))))
     assert "<b>" not in shown._repr_html_()
