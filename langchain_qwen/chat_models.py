@@ -38,11 +38,53 @@ content_blocks.register()
 class ChatQwen(BaseChatQwen):
     """Qwen2.5 on this machine as a LangChain chat model.
 
+    Set up, with no server and no key; `coder-1.5b` is downloaded at the first use (1.1 GB):
+
     ```python
     from langchain_qwen import ChatQwen
 
     model = ChatQwen(model="coder-1.5b", temperature=0)
-    model.invoke("Why is the sky blue?").text
+    ```
+
+    Key arguments: `model` (an alias, a folder, a GGUF file or a hub id), `precision` and `device` ("auto" for both),
+    `temperature`, `max_tokens`, `seed`, `stop`, `timeout`.
+
+    Invoke, stream, run several at the same time, or await:
+
+    ```python
+    model.invoke("Name the capital of Norway. One word.").text  # "Oslo"
+    for chunk in model.stream("Count from one to five, digits only."):
+        print(chunk.text, end="")  # 12345
+    model.batch(["Capital of Peru? One word.", "Capital of Japan? One word."])  # "Lima", "Tokyo"
+
+
+    async def translated() -> str:
+        return (await model.ainvoke("Translate to French: good morning. Only the translation.")).text  # "Bonjour."
+    ```
+
+    Tools, and answers of a class:
+
+    ```python
+    from langchain_core.tools import tool
+    from pydantic import BaseModel
+
+
+    @tool
+    def get_weather(city: str) -> str:
+        '''Get the current weather in a city.'''
+        return f"sunny in {city}"
+
+
+    class Person(BaseModel):
+        '''A person.'''
+
+        name: str
+        age: int
+
+
+    model.bind_tools([get_weather]).invoke("What is the weather in Lisbon?").tool_calls
+    # [{"name": "get_weather", "args": {"city": "Lisbon"}, "id": "call_...", "type": "tool_call"}]
+    model.with_structured_output(Person).invoke("Ada is 36 years old.")  # Person(name="Ada", age=36)
     ```
 
     Every parameter of `GenerationParameters` can be given here, to `bind`, and to each call; so can `model`.

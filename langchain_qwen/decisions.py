@@ -55,7 +55,7 @@ class QwenDecisionModel(core.BaseDecisionModel):
     """The model that is asked."""
 
     model: str = ""
-    """Its name."""
+    """Its name, for traces; empty is that of `chat_model`."""
 
     sharpness: float = 1.0
     """What the calibrated log odds are multiplied with; below 1 the probabilities are less extreme."""

@@ -25,7 +25,7 @@ def read_object(file: Path) -> dict[str, Any]:
         OSError: It cannot be read.
     """
     try:
-        value = json.loads(_read(file), object_pairs_hook=_unique)
+        value = json.loads(_read(file), object_pairs_hook=without_doubles)
         _check_depth(value)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise IncompleteCheckpointError(f"{file.parent} lacks {file.name}") from error
@@ -78,7 +78,8 @@ def _check_depth(value: Any) -> None:
     raise ValueError("it is nested too deeply")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The `object_pairs_hook` of JSON in which a key may be there once only."""
     value = dict(pairs)
     if len(value) < len(pairs):  # programs differ in which of the two they take
         raise ValueError("a key is there twice")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from langchain_qwen.checkpoints.private_files import open_private, replacing
 from langchain_qwen.errors import IncompleteCheckpointError
-from langchain_qwen.regular_files import open_regular
+from langchain_qwen.regular_files import open_regular, without_doubles
 
 DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "I32": np.int32, "U8": np.uint8}
 # All types of the format; what is not among the ones above only matters where it is used.
@@ -89,7 +89,7 @@ def read_header(file: Path, stream: BinaryIO) -> Header:
     if length > LARGEST_HEADER:
         raise _damaged(file, f"its header would be {length:,} bytes long; the format allows {LARGEST_HEADER:,}")
     try:
-        header = json.loads(stream.read(length), object_pairs_hook=_unique)
+        header = json.loads(stream.read(length), object_pairs_hook=without_doubles)
         metadata = header.pop("__metadata__", {})
         if not all(isinstance(text, str) for text in metadata.values()):
             raise ValueError("metadata other than texts")
@@ -105,13 +105,6 @@ def read_header(file: Path, stream: BinaryIO) -> Header:
     if size != end:
         raise IncompleteCheckpointError(f"{file} is damaged: it has {size:,} bytes and should have {end:,}")
     return Header(tensors, metadata, 8 + length, size)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) < len(pairs):
-        raise ValueError("a name is there twice")
-    return unique
 
 
 def _tensor(entry: Mapping[str, Any], start: int) -> Tensor:

@@ -138,7 +138,7 @@ Event = Reading | Started | Token | Finished
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine is."""
+    """The model that an engine runs, its window (in tokens, prompt and answer together), and where and how it runs."""
 
     model: str
     context_window: int

@@ -95,7 +95,7 @@ class TableForm(_Form):
         return columns
 
     def instruction(self) -> str:
-        """Columns and length."""
+        """Tells the model the columns, if they are given, and how many rows there may be."""
         columns = f" with the columns {', '.join(self.columns)}" if self.columns else ""
         return f"Answer with one Markdown table{columns} and nothing else, at most {self.max_rows} rows."
 
@@ -165,7 +165,7 @@ class SentencesForm(_Form):
     at_most: int = Field(ge=1, le=100)
 
     def instruction(self) -> str:
-        """How many."""
+        """Tells the model how many sentences there may be."""
         number = "one sentence" if self.at_most == 1 else f"at most {self.at_most} sentences"
         return f"Answer in {number}."
 
@@ -175,7 +175,7 @@ class SentencesForm(_Form):
         return _grammar(f"start: FIRST {more}", f"FIRST: /{SENTENCE}/", f"NEXT: /[ \\n]?{SENTENCE}/")
 
     def problem(self, text: str) -> str | None:
-        """Too many, or none."""
+        """Whether there are too many sentences, or none."""
         count = count_sentences(text)
         return None if 1 <= count <= self.at_most else f"it has {count} sentences, more than {self.at_most}"
 
@@ -194,15 +194,15 @@ class LabelsForm(_Form):
         return labels
 
     def instruction(self) -> str:
-        """Which there are."""
+        """Tells the model the labels."""
         return f"Answer with exactly one of these labels and nothing else: {', '.join(self.labels)}."
 
     def response_format(self) -> dict[str, Any]:
-        """Exactly the labels."""
+        """A grammar of the labels and nothing else."""
         return _grammar("start: " + " | ".join(literal(label) for label in self.labels))
 
     def problem(self, text: str) -> str | None:
-        """Something else."""
+        """Whether the text is no label."""
         return None if text.strip() in self.labels else f"it is none of: {', '.join(self.labels)}"
 
 

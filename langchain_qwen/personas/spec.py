@@ -44,7 +44,7 @@ class PersonaSpec(BaseModel):
     """How it sounds, for instance "friendly and brief"."""
 
     audience: str | None = None
-    """Whom it writes for."""
+    """Whom it writes for, for instance "children of ten"."""
 
     refusals: tuple[str, ...] = ()
     """What it declines to do, for instance "give medical advice"."""

@@ -63,7 +63,7 @@ class Audit:
             return Counter(self._counts)
 
     def record(self, findings: Iterable[Finding], place: Place) -> list[AuditEvent]:
-        """Count and log."""
+        """Count findings, log them without their text, and give them as events."""
         events = [self._event(finding, place) for finding in findings]
         with self._lock:
             self._counts.update((event.rule, event.action) for event in events)

@@ -5,6 +5,7 @@ A block behind `<!-- not run: REASON -->` is compiled only.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -47,3 +48,12 @@ def test_the_code_of_a_page_runs(page, monkeypatch, capsys):
         if reason is None:
             exec(program, vars(module))
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_code_of_the_first_docstring_runs(monkeypatch):
+    module = ModuleType("docstring")
+    monkeypatch.setitem(sys.modules, "docstring", module)
+    found = [m["code"] for m in BLOCK.finditer(inspect.getdoc(ChatQwen) or "")]
+    assert len(found) > 3
+    for code in found:
+        exec(compile(code.replace("coder-1.5b", MODEL), "docstring", "exec"), vars(module))

@@ -1,4 +1,4 @@
-"""Sorting texts."""
+"""Texts sorted into labels of the caller's."""
 
 from __future__ import annotations
 

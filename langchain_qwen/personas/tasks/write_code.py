@@ -1,4 +1,4 @@
-"""Code out of answers."""
+"""Code for a task, taken out of the answer's fences."""
 
 from __future__ import annotations
 
