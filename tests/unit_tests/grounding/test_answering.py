@@ -264,7 +264,8 @@ def test_a_question_for_several_facts_is_answered_in_parts():
     assert answerer(declined, abstain_above=None).invoke(question).text == answer.text
     # An answer to the whole in which no part is found was split wrongly.
     wrong = bridge_model(
-        parts=("Who owns the castle?", "Whose is the castle?"), replies={"Answer only this": "The context does not say."}
+        parts=("Who owns the castle?", "Whose is the castle?"),
+        replies={"Answer only this": "The context does not say."},
     )
     wrongly = answerer(wrong, abstain_above=None).invoke(question)
     assert (wrongly.text, wrongly.missing) == ("The bridge was opened in 1932. [1]", ())
