@@ -28,7 +28,7 @@ from typing_extensions import Self
 
 from langchain_qwen import structured_output
 from langchain_qwen._version import __version__
-from langchain_qwen.backends import AtServer, Backend, OnThisMachine, check_place
+from langchain_qwen.backends import AtServer, Backend, InVllm, OnThisMachine, check_place
 from langchain_qwen.bounds import answer_room, check_bias
 from langchain_qwen.checkpoints import Checkpoint
 from langchain_qwen.checkpoints.devices import require_torch
@@ -107,8 +107,10 @@ class ChatQwen(GenerationParameters, Together):
     ChatQwen(base_url="http://gpu-box:8000/v1", model="qwen", tokenizer="Qwen/Qwen2.5-7B-Instruct")
     ```
 
-    The promise that an answer depends on the request alone, to the bit, is that of the engine on this machine; at a
-    server it ends: what else runs there, and what it has cached, may change an answer.
+    With `engine="vllm"` vLLM runs it in this process, which is for GPUs.
+
+    The promise that an answer depends on the request alone, to the bit, is that of this package's engine; with vLLM it
+    ends: what else runs there, and what it has cached, may change an answer.
 
     Errors are those of `langchain_qwen.errors`; bad input raises before weights are loaded where that is possible.
     """
@@ -147,7 +149,15 @@ class ChatQwen(GenerationParameters, Together):
     runs the model, on a CPU too. `precision` stays "auto"."""
 
     kv_cache_bytes: int | None = Field(default=None, gt=0)
-    """Memory for keys and values of all running and remembered tokens; None holds one full context window."""
+    """Memory for keys and values of all running and remembered tokens; None holds one full context window (with vLLM
+    what is left of nine tenths of the GPU)."""
+
+    engine: Literal["local", "vllm"] = "local"
+    """What generates in this process: this package's own engine, or vLLM's, which is installed by the extra `vllm`,
+    takes a minute to start, and is for GPUs and many callers."""
+
+    vllm_kwargs: dict[str, Any] | None = None
+    """With `engine="vllm"`: further arguments of vLLM's `AsyncEngineArgs`, as `tensor_parallel_size`."""
 
     streaming: bool = False
     """Generate in streaming mode also under `invoke`, so that callbacks see every token."""
@@ -186,7 +196,7 @@ class ChatQwen(GenerationParameters, Together):
 
     @model_validator(mode="after")
     def check_server(self) -> Self:
-        """Refuse settings that belong to a server where there is none, or to this machine where there is one."""
+        """Refuse settings that belong to another place than the one where answers are generated."""
         check_place(self.base_url, {name: getattr(self, name) for name in self.model_fields_set})
         return self
 
@@ -213,7 +223,7 @@ class ChatQwen(GenerationParameters, Together):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        places = ("model", "base_url", "tokenizer", "revision", "precision", "quantization_config", "device")
+        places = ("model", "base_url", "tokenizer", "revision", "engine", "precision", "quantization_config", "device")
         return {name: getattr(self, name) for name in (*places, *GenerationParameters.model_fields)}
 
     @classmethod
@@ -514,6 +524,8 @@ class ChatQwen(GenerationParameters, Together):
         """Where answers are generated."""
         if self.base_url is not None:
             return AtServer(self._leases, self.base_url, self.api_key, self.max_retries)
+        if self.engine == "vllm":
+            return InVllm(self._leases, self.precision, self.kv_cache_bytes, self.vllm_kwargs or {})
         return OnThisMachine(self._leases, self.precision, self.device, self.kv_cache_bytes, self.quantization_config)
 
     @property
