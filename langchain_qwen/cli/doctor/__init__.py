@@ -37,9 +37,8 @@ def doctor(model: str, *, as_json: bool) -> bool:
     usable = not any(level == "problem" for level, _, _ in findings)
     if as_json:
         told = [dict(zip(("level", "what", "todo"), finding, strict=True)) for finding in findings]
-        engine = dict(zip(("name", "why"), report.engine, strict=True))
-        told_all = {**asdict(report), "engine": engine, "findings": told, "usable": usable}
-        show(json.dumps(told_all, indent=2, ensure_ascii=False))
+        about = {**asdict(report), "engine": dict(zip(("name", "why"), report.engine, strict=True))}
+        show(json.dumps({**about, "findings": told, "usable": usable}, indent=2, ensure_ascii=False))
         return usable
     show(_facts(report))
     show("")
