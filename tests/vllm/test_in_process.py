@@ -15,10 +15,9 @@ import psutil
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
-from pydantic import BaseModel, Field
 
 from langchain_qwen import ChatQwen
-from langchain_qwen.engine import Finished, Request, Started, Token
+from langchain_qwen.engine import Request
 from langchain_qwen.errors import (
     ContextOverflowError,
     EngineClosedError,
@@ -27,10 +26,10 @@ from langchain_qwen.errors import (
     InvalidParameterError,
     RequestError,
 )
-from langchain_qwen.grounding import GroundedAnswerer
-from langchain_qwen.personas import LabelsForm, builtin
 from langchain_qwen.safety import SafetyParser
-from tests.vllm.conftest import MODEL
+from tests.vllm.conftest import MODEL, engine_of
+from tests.vllm.test_smoke import *  # noqa: F403  the same as of a server, with the `model` of this file
+from tests.vllm.test_smoke import MILL
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None,
@@ -41,12 +40,6 @@ ARGUMENTS = {
     **{"model": MODEL, "engine": "vllm", "kv_cache_bytes": 1 << 29, "temperature": 0, "max_tokens": 200},
     "vllm_kwargs": {"enforce_eager": True, "max_model_len": WINDOW},
 }
-MILL = "The old mill in Harburg was built in 1742 by Anna Keller. It burned down in 1810 and was rebuilt of stone."
-
-
-class Review(BaseModel):
-    restaurant: str
-    rating: int = Field(ge=1, le=5)
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +47,6 @@ def model() -> Iterator[ChatQwen]:
     with ChatQwen(**ARGUMENTS) as model:
         model.load()
         yield model
-
-
-def engine_of(model):
-    return model._shared_engine(model._open().checkpoint)
 
 
 def running(model):
@@ -122,81 +111,16 @@ def test_what_it_is(model):
     assert told["system_fingerprint"].endswith("-bf16-vllm")
 
 
-def test_ids_go_in_and_come_out(model):
-    ids = tuple(model.prompter.encode([HumanMessage("Name a river of France.")]))
-    request = Request(ids, 12, frozenset({151645, 151643}), top_logprobs=3)
-    events = list(engine_of(model).stream(request))
-    first, *tokens, last = events
-    assert isinstance(first, Started)
-    assert isinstance(last, Finished)
-    assert last.completion_tokens == len(tokens) > 0
-    for token in tokens:
-        assert isinstance(token, Token)
-        assert len(token.top_logprobs) == 3
-        assert token.top_logprobs == tuple(sorted(token.top_logprobs, key=lambda entry: -entry[1]))
-        assert token.logprob == token.top_logprobs[0][1] <= 0  # greedy: the likeliest
-
-    async def same():
-        return [event async for event in engine_of(model).astream(request)]
-
-    assert [e.id for e in asyncio.run(same()) if isinstance(e, Token)] == [token.id for token in tokens]
+def test_many_at_once(model):
+    answers = model.batch([f"Name a {thing}." for thing in ("river", "colour", "bird", "tree")], max_tokens=8)
+    assert all(answer.text for answer in answers)
 
 
-def test_sync_async_streams_and_batches_agree(model):
-    question = "Name three colours."
-
-    async def both():
-        return (await model.ainvoke(question)).text, "".join([c.text async for c in model.astream(question)])
-
-    answer = model.invoke(question).text
-    assert answer
-    assert "".join(chunk.text for chunk in model.stream(question)) == answer
-    assert asyncio.run(both()) == (answer, answer)
-    assert asyncio.run(both()) == (answer, answer)  # another event loop
-    assert all(one.text for one in model.batch([question, "Name three animals.", "Name three rivers."]))
-
-
-def test_parameters_are_followed(model):
-    seeded = [model.invoke("Invent a word.", temperature=1.5, seed=seed, max_tokens=12).text for seed in (1, 1, 2)]
-    assert seeded[0] == seeded[1] != seeded[2]
-    comma = model.get_token_ids(",")[0]
-    assert "," not in model.invoke("Count from one to ten, with commas.", logit_bias={comma: -100.0}).text
-    assert model.invoke("Say hi.", ignore_eos=True, max_tokens=30).usage_metadata["output_tokens"] == 30
-    assert model.invoke("Say hi.", min_tokens=20, max_tokens=30).usage_metadata["output_tokens"] >= 20
-    stopped = model.invoke("Count from 1 to 9 as digits with spaces.", stop=["4"], max_tokens=60)
-    assert "4" not in stopped.text
-    assert stopped.response_metadata["finish_reason"] == "stop"
-
-
-def test_grammars_hold(model):
-    review = model.with_structured_output(Review).invoke("Chez Marie: the best soup of my life! Five stars.")
-    assert isinstance(review, Review)
-    bound = model.bind(response_format={"type": "grammar", "grammar": 'start: "yes" | "no"'})
-    assert bound.invoke("Is water wet?", min_tokens=20, max_tokens=30).text in ("yes", "no")
+def test_a_guard_and_a_grammar_of_llguidance(model):
+    assert SafetyParser("balanced").guard(model).invoke("Say hi.", max_tokens=8).text
     schema = {"type": "object", "properties": {"n": {"type": "integer", "multipleOf": 7}}, "required": ["n"]}
     form = {"type": "json_schema", "json_schema": {"schema": schema}}
     assert json.loads(model.bind(response_format=form).invoke("Any number.").text)["n"] % 7 == 0
-
-
-def test_tools_are_called(model):
-    def weather(city: str) -> str:
-        """The weather of a city."""
-        raise NotImplementedError
-
-    (call,) = model.bind_tools([weather], tool_choice="any").invoke("How is the weather in Oslo?").tool_calls
-    assert call["name"] == "weather"
-    assert call["args"].keys() == {"city"}
-
-
-def test_what_stands_above_an_engine_stands_above_it_too(model):
-    form = LabelsForm(labels=("old", "new"))
-    persona = builtin("assistant").replace(output=form, retry_language=False)
-    assert (persona | model).invoke(f"Is this mill old or new?\n\n{MILL}").text in ("old", "new")
-    answer = GroundedAnswerer([MILL], model, abstain_above=None, on_unsupported="flag").invoke("Who built the mill?")
-    assert answer.citations
-    for citation in answer.citations:
-        assert MILL[citation.source_start : citation.source_end] == citation.quote
-    assert SafetyParser("balanced").guard(model).invoke("Say hi.").text
 
 
 def test_cached_tokens_are_told(model):
