@@ -154,9 +154,6 @@ def test_it_says_what_the_engine_of_this_machine_says(model):
     different = [(token, own) for token, own in told if token.id != own.id]
     apart = [(token, own) for token, own in told if _gap(token.top_logprobs) > BF16_STEP]
     wrong = [(token, own) for token, own in apart if token.id != own.id]
-    print(
-        f"{len(different)} of {len(told)} differ, {len(wrong)} of {len(apart)} where vLLM can tell the two best apart"
-    )
     assert len(apart) > 0.9 * len(told)
     assert len(wrong) <= 0.01 * len(apart), wrong
     assert len(different) <= 0.025 * len(told), different
