@@ -42,6 +42,13 @@ def running(base_url):
     return sum(map(float, found))
 
 
+def none_runs(base_url, within=2.0):
+    until = time.monotonic() + within
+    while (count := running(base_url)) and time.monotonic() < until:
+        time.sleep(0.1)
+    return count == 0
+
+
 def test_cached_tokens_are_told(model):
     ready = model.warm([SystemMessage(f"You look after this mill. {MILL * 8}")])
     assert ready >= 128
@@ -104,6 +111,7 @@ def test_half_of_32_streams_are_cancelled_and_none_is_left(model, base_url):
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     results = asyncio.run(all_of_them())
+    assert none_runs(base_url)
     assert sum(isinstance(result, asyncio.CancelledError) for result in results) >= 8
     assert not [result for result in results if isinstance(result, Exception)]
     left = [model.stream(f"Write a story about {topic}.", max_tokens=500, ignore_eos=True) for topic in TOPICS[:4]]
@@ -112,10 +120,7 @@ def test_half_of_32_streams_are_cancelled_and_none_is_left(model, base_url):
     assert running(base_url) == 4
     for chunks in left:
         chunks.close()
-    until = time.monotonic() + 2
-    while (count := running(base_url)) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert count == 0
+    assert none_runs(base_url)
     assert not [thread for thread in threading.enumerate() if thread.name == "langchain-qwen request"]
 
 
