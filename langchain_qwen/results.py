@@ -1,4 +1,4 @@
-"""Around the chunks of an answer: whole results, their figures, and what a class of the caller makes of them."""
+"""Chunks of answers added up: whole results and their figures."""
 
 from __future__ import annotations
 
@@ -8,41 +8,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 
-from langchain_qwen.structured_output import parsed
-
 Usage = dict[str, int]
-
-
-class Closing:
-    """What a stream's last chunk gains: `token_usage`, and `parsed` where a class was asked for.
-
-    Args:
-        response_format: As the caller gave it.
-        stream_usage: Whether the chunk says how many tokens were used.
-    """
-
-    def __init__(self, response_format: Any, *, stream_usage: bool):
-        self._class = response_format if isinstance(response_format, type) else None
-        self._stream_usage = stream_usage
-        self._text: list[str] = []
-        self._calls = False
-
-    def close(self, chunk: ChatGenerationChunk) -> ChatGenerationChunk:
-        """The chunk itself, changed if it is the last one."""
-        message = chunk.message
-        assert isinstance(message, AIMessageChunk)
-        if self._class is not None:
-            self._text.append(chunk.text)
-            self._calls = self._calls or bool(message.tool_call_chunks)
-        if message.usage_metadata is None:
-            return chunk
-        if self._class is not None and not self._calls and message.response_metadata.get("finish_reason") == "stop":
-            message.additional_kwargs["parsed"] = parsed(self._class, "".join(self._text))
-        if self._stream_usage:
-            message.response_metadata["token_usage"] = _token_usage(message)
-        else:
-            message.usage_metadata = None
-        return chunk
 
 
 def as_result(answers: Sequence[list[ChatGenerationChunk]]) -> ChatResult:
@@ -86,17 +52,6 @@ def _generation(chunks: list[ChatGenerationChunk]) -> ChatGeneration:
 def _identity(generation: ChatGeneration) -> dict[str, Any]:
     metadata = generation.message.response_metadata
     return {name: metadata[name] for name in ("model_name", "system_fingerprint") if name in metadata}
-
-
-def _token_usage(message: AIMessageChunk) -> Usage:
-    """OpenAI's names."""
-    assert message.usage_metadata
-    usage = message.usage_metadata
-    return {
-        "prompt_tokens": usage["input_tokens"],
-        "completion_tokens": usage["output_tokens"],
-        "total_tokens": usage["total_tokens"],
-    }
 
 
 def _sum(usages: Sequence[Usage]) -> Usage:

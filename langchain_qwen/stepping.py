@@ -7,8 +7,9 @@ end. It knows nothing of sync or async; whoever runs it says how a step is done.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +23,12 @@ class Emit:
     """A step that only passes something on to the caller."""
 
     event: Any
+
+
+class Stream:
+    """A step that is done bit by bit: `do` gives a generator, and all that comes of it is passed on to the caller."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +50,8 @@ async def arun(steps: Steps[Result], do: Callable[[Any], Awaitable[Any]]) -> Res
     return result  # type: ignore[no-any-return]
 
 
-def events(steps: Steps[Any], do: Callable[[Any], Any]) -> Iterator[Any]:
-    """What `Emit` steps pass on, and last what the generator returns."""
+def events(steps: Steps[Any], do: Callable[[Any], Any]) -> Generator[Any, None, None]:
+    """What `Emit` and `Stream` steps pass on, and last what the generator returns."""
     result: Any = None
     try:
         while True:
@@ -55,13 +62,17 @@ def events(steps: Steps[Any], do: Callable[[Any], Any]) -> Iterator[Any]:
                 case Emit(event):
                     result = None
                     yield event
+                case Stream() as step:
+                    result = None
+                    with contextlib.closing(do(step)) as passed_on:
+                        yield from passed_on
                 case step:
                     result = do(step)
     finally:
         steps.close()
 
 
-async def aevents(steps: Steps[Any], do: Callable[[Any], Awaitable[Any]]) -> AsyncGenerator[Any, None]:
+async def aevents(steps: Steps[Any], do: Callable[[Any], Any]) -> AsyncGenerator[Any, None]:
     """As `events`. The work between two steps runs on another thread: counting and checking take milliseconds."""
     result: Any = None
     try:
@@ -73,6 +84,11 @@ async def aevents(steps: Steps[Any], do: Callable[[Any], Awaitable[Any]]) -> Asy
                 case Emit(event):
                     result = None
                     yield event
+                case Stream() as step:
+                    result = None
+                    async with contextlib.aclosing(do(step)) as passed_on:
+                        async for event in passed_on:
+                            yield event
                 case step:
                     result = await do(step)
     finally:

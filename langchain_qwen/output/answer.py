@@ -35,7 +35,7 @@ class Spent:
 
 
 class Answer:
-    """Turns the events of one generation into chunks; the last one carries usage and metadata.
+    """Turns the events of one generation into chunks.
 
     Where the plan says what is generated `otherwise` and nothing of this answer reaches the caller, there is no chunk.
 
@@ -47,6 +47,13 @@ class Answer:
         prompt_tokens: For the usage.
         metadata: Goes into the last chunk's `response_metadata`.
         spent: By the passes before; this one is added.
+        tells_usage: Whether the last chunk says how many tokens were used.
+        parse: What makes an object of the whole text, for the last chunk's `parsed`.
+
+    Attributes:
+        complete: Whether this was all; the engine's iterator can be closed then.
+        last: The chunk behind those of `feed`, with usage and metadata; None where something else has to be generated:
+            the plan's `otherwise`, or what this pass decided.
     """
 
     def __init__(
@@ -58,13 +65,17 @@ class Answer:
         with_logprobs: bool,
         prompt_tokens: int,
         metadata: Mapping[str, Any],
-        spent: Spent | None = None,
+        spent: Spent,
+        tells_usage: bool,
+        parse: Callable[[str], Any] | None,
     ):
         self.complete = False
-        """Whether this was all; the engine's iterator can be closed then."""
-        self.wanting = False
-        """Whether something else has to be generated: the plan's `otherwise`, or what this pass decided."""
-        self.spent = spent or Spent()
+        self.last: ChatGenerationChunk | None = None
+        self._spent = spent
+        self._tells_usage = tells_usage
+        self._parse = parse
+        self._text: list[str] = []  # for `parse`
+        self._has_calls = False
         self._token_bytes = token_bytes
         self._plan = plan
         self._parser = OutputParser(_without_control_tokens(token_bytes), stop=stop, tool_names=plan.tool_names)
@@ -74,8 +85,8 @@ class Answer:
         self._with_logprobs = with_logprobs
         self._cached_tokens: int | None = None
         self._metadata = metadata
-        self.spent.passes += 1
-        self.spent.prompt_tokens += prompt_tokens
+        self._spent.passes += 1
+        self._spent.prompt_tokens += prompt_tokens
         self._first_token = time.monotonic()
 
     @property
@@ -90,38 +101,40 @@ class Answer:
                 return []
             case Started():
                 self._cached_tokens = event.cached_tokens
-                self.spent.queue_s += event.queue_s
-                self.spent.prefill_s += event.prefill_s
+                self._spent.queue_s += event.queue_s
+                self._spent.prefill_s += event.prefill_s
                 self._first_token = time.monotonic()
                 return []
             case Token():
-                self.spent.completion_tokens += 1
+                self._spent.completion_tokens += 1
                 self._note_logprob(event)
                 chunks = self._chunks(self._parser.feed(event.id))
                 only_call = self._plan.one_call and self._parser.calls_completed
                 if self._parser.stopped or only_call or self._showing.done:
-                    chunks += self._last("stop")
+                    chunks += self._finish("stop")
                 return chunks
             case Finished():
                 if event.cached_tokens is not None:
                     self._cached_tokens = event.cached_tokens
-                return self._last(event.reason)
+                return self._finish(event.reason)
 
-    def _last(self, reason: str) -> list[ChatGenerationChunk]:
+    def _finish(self, reason: str) -> list[ChatGenerationChunk]:
         self.complete = True
         chunks = self._chunks(self._parser.finish())
-        spent = self.spent
+        spent = self._spent
         spent.decode_s += time.monotonic() - self._first_token
         if spent.cached_tokens is not None:
             told = self._cached_tokens
             spent.cached_tokens = None if told is None else spent.cached_tokens + told
-        self.wanting = self._plan.decides or (self._plan.otherwise is not None and not self._showing.anything)
-        if self.wanting:
+        if self._plan.decides or (self._plan.otherwise is not None and not self._showing.anything):
             return []
         if self._logprobs:
             chunks.append(self._chunk(()))
-        if reason == "stop" and self._showing.calls:
-            reason = "tool_calls"
+        self.last = self._last("tool_calls" if reason == "stop" and self._showing.calls else reason)
+        return chunks
+
+    def _last(self, reason: str) -> ChatGenerationChunk:
+        spent = self._spent
         usage = UsageMetadata(
             input_tokens=spent.prompt_tokens,
             output_tokens=spent.completion_tokens,
@@ -129,7 +142,7 @@ class Answer:
             input_token_details=_details(spent.cached_tokens),
         )
         decoded = spent.completion_tokens - spent.passes  # the first token of each belongs to its prefill
-        metadata = {
+        metadata: dict[str, Any] = {
             **self._metadata,
             "model_provider": PROVIDER,
             "finish_reason": reason,
@@ -140,9 +153,22 @@ class Answer:
                 "tokens_per_second": decoded / spent.decode_s if decoded > 0 else None,
             },
         }
-        last = AIMessageChunk(content="", usage_metadata=usage, response_metadata=metadata, chunk_position="last")
+        if self._tells_usage:
+            metadata["token_usage"] = {
+                "prompt_tokens": usage["input_tokens"],
+                "completion_tokens": usage["output_tokens"],
+                "total_tokens": usage["total_tokens"],
+            }
+        message = AIMessageChunk(
+            content="",
+            usage_metadata=usage if self._tells_usage else None,
+            response_metadata=metadata,
+            chunk_position="last",
+        )
+        if self._parse and reason == "stop" and not self._has_calls:
+            message.additional_kwargs["parsed"] = self._parse("".join(self._text))
         info = {"finish_reason": reason, "model_name": self._metadata.get("model_name")}
-        return [*chunks, ChatGenerationChunk(message=last, generation_info=info)]
+        return ChatGenerationChunk(message=message, generation_info=info)
 
     def _chunks(self, pieces: Sequence[Piece]) -> list[ChatGenerationChunk]:
         pieces = self._showing.feed(pieces)
@@ -152,6 +178,9 @@ class Answer:
 
     def _chunk(self, pieces: Sequence[Piece]) -> ChatGenerationChunk:
         chunk = self._chunk_maker.chunk(pieces)
+        if self._parse:
+            self._text.append(chunk.text)
+            self._has_calls = self._has_calls or bool(chunk.tool_call_chunks)
         chunk.response_metadata = {"model_provider": PROVIDER}
         if self._logprobs:
             chunk.response_metadata["logprobs"] = {"content": self._logprobs}

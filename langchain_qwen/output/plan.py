@@ -81,6 +81,10 @@ class OutputPlan:
         """The one with the longest prompt: that after which there is no other."""
         return self if self.otherwise is None else self.otherwise.last
 
+    def after(self, roles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A conversation, as the template's roles, with what the plan says behind it."""
+        return roles if self.instruction is None else [*roles, {"role": "system", "content": self.instruction}]
+
 
 def plan_output(
     *,

@@ -25,6 +25,7 @@ from pydantic import BaseModel, Field
 import langchain_qwen
 from langchain_qwen import ChatQwen, errors
 from langchain_qwen.checkpoints import resolve
+from langchain_qwen.generating import running
 
 core_load = importlib.import_module("langchain_core.load.load")  # the package has a function of that name
 
@@ -187,14 +188,14 @@ class TestAnswers:
 
             monkeypatch.setattr(owner, name, wait)
 
-        engine = model._shared_engine(model._open().checkpoint)
-        waiting_for_a_tick(type(model), "_prepare")
-        waiting_for_a_tick(type(model), "_engine")
+        engine = model._backend.engine(model._open().checkpoint)
+        waiting_for_a_tick(running, "prepare")
+        waiting_for_a_tick(running, "_fitted")
         waiting_for_a_tick(engine._runner, "step")
         ticker = asyncio.create_task(tick())
         await model.ainvoke("hello", max_tokens=5)
         ticker.cancel()
-        assert set(waited) == {"_prepare", "_engine", "step"}
+        assert set(waited) == {"prepare", "_fitted", "step"}
 
 
 class TestTools:
@@ -376,8 +377,8 @@ class TestLife:
         a = ChatQwen(model=folder, precision="fp32", max_tokens=2, kv_cache_bytes=1 << 22)
         b = ChatQwen(model=folder, precision="fp32", max_tokens=2, kv_cache_bytes=1 << 22)
         a.invoke("x")
-        engine = a._shared_engine(resolve(folder))
-        assert b._shared_engine(resolve(folder)) is engine
+        engine = a._backend.engine(resolve(folder))
+        assert b._backend.engine(resolve(folder)) is engine
         a.close()
         with pytest.raises(errors.EngineClosedError):
             a.invoke("x")
@@ -387,7 +388,7 @@ class TestLife:
 
     def test_a_collected_model_releases_its_engine(self, folder):
         model = ChatQwen(model=folder, precision="fp32", max_tokens=2, kv_cache_bytes=1 << 23)
-        engine = model._shared_engine(resolve(folder))
+        engine = model._backend.engine(resolve(folder))
         copy = model.model_copy()
         del model
         assert copy.invoke("x").content is not None

@@ -75,7 +75,7 @@ def model(tmp_path_factory):
 def remote(model, tmp_path_factory):
     """The same engine behind a server."""
     socket = tmp_path_factory.mktemp("server") / "s"
-    engine, tokenizer = model._shared_engine(resolve(model.model)), model._open().tokenizer
+    engine, tokenizer = model._backend.engine(resolve(model.model)), model._open().tokenizer
     arguments = {"base_url": URL, "model": "qwen", "tokenizer": model.model}
     with (
         reached_over(socket),

@@ -38,7 +38,7 @@ def model(tiny_checkpoint) -> Iterator[ChatQwen]:
 
 
 def engine_of(model: ChatQwen) -> Any:
-    return model._shared_engine(resolve(model.model))
+    return model._backend.engine(resolve(model.model))
 
 
 def wait_until_idle(model: ChatQwen) -> None:

@@ -15,6 +15,7 @@ from langchain_core.runnables import ConfigurableField
 
 from langchain_qwen import ChatQwen, errors, opening
 from langchain_qwen.engine import constraint
+from langchain_qwen.generating import arguments, passes
 from langchain_qwen.prompting import conversation, prompter
 from tests.tiny import make_tiny_checkpoint
 
@@ -43,6 +44,10 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def make(folder: str, **fields) -> ChatQwen:
     return ChatQwen(model=folder, temperature=0, max_tokens=4, **fields)
+
+
+def prepared(model: ChatQwen, **kwargs):
+    return passes.prepare(arguments.read(model, None, kwargs), MESSAGES, model._open_anew)
 
 
 def test_counts_and_answers_open_the_files_once(folders, resolved):
@@ -128,19 +133,19 @@ def test_a_folder_that_is_saved_anew_is_read_again_when_an_answer_begins(tmp_pat
 def test_each_file_that_decides_an_answer_is_watched(tmp_path, resolved, name):
     folder = make_tiny_checkpoint(tmp_path / "m")
     model = make(str(folder))
-    model._prepare(MESSAGES, None, {})
+    prepared(model)
     os.utime(folder / name)
-    model._prepare(MESSAGES, None, {})
-    model._prepare(MESSAGES, None, {})
+    prepared(model)
+    prepared(model)
     assert len(resolved) == 2
 
 
 def test_a_file_that_appears_is_noticed(tmp_path):
     folder = make_tiny_checkpoint(tmp_path / "m")
     model = make(str(folder))
-    model._prepare(MESSAGES, None, {})
+    prepared(model)
     (folder / "chat_template.jinja").write_text("{{ messages[0].content }}", encoding="utf-8")
-    assert len(model._prepare(MESSAGES, None, {}).request.prompt_ids) == model.get_num_tokens("x")
+    assert len(prepared(model).request.prompt_ids) == model.get_num_tokens("x")
 
 
 def test_a_folder_that_is_gone_is_an_error_at_the_next_answer(tmp_path):
@@ -176,7 +181,7 @@ def test_messages_are_read_once_for_an_answer(folders, monkeypatch):
     read = []
     for module in (conversation, prompter):
         monkeypatch.setattr(module, "to_roles", lambda m, f=module.to_roles: read.append(m) or f(m))
-    make(folders[0])._prepare(MESSAGES, None, {})
+    prepared(make(folders[0]))
     assert len(read) == 1
 
 
@@ -186,7 +191,7 @@ def test_a_grammar_is_compiled_once(folders):
     with make(folders[0]) as model:
         before = compiled.cache_info().misses
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda _: model._prepare(MESSAGES, None, {"response_format": form}), range(4)))
+            list(pool.map(lambda _: prepared(model, response_format=form), range(4)))
         answers = {model.invoke("x", response_format=form, max_tokens=40).content for _ in range(3)}
         assert compiled.cache_info().misses - before <= 4  # 1, but threads may race for the first
         again = compiled.cache_info().misses
@@ -210,8 +215,8 @@ def test_matchers_of_one_grammar_do_not_disturb_each_other(folders):
 
 def test_preparing_an_answer_takes_little(folders):
     model = make(folders[0])
-    model._prepare(MESSAGES, None, {})
+    prepared(model)
     started = time.process_time()
     for _ in range(1000):
-        model._prepare(MESSAGES, None, {})
+        prepared(model)
     assert (time.process_time() - started) / 1000 < 1.5e-3

@@ -14,6 +14,7 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from langchain_qwen import ChatQwen, errors
+from langchain_qwen.backends import OnThisMachine
 from langchain_qwen.output.deciding import WORDS
 from langchain_qwen.output.passes import HINT
 from langchain_qwen.safety import SafetyParser
@@ -74,7 +75,7 @@ def model(tiny_checkpoint):
 def scripted(model, monkeypatch):
     def script(*texts: str) -> ScriptedEngine:
         engine = ScriptedEngine(model._open().tokenizer, *texts)
-        monkeypatch.setattr(ChatQwen, "_shared_engine", lambda *_a, **_k: engine)
+        monkeypatch.setattr(OnThisMachine, "engine", lambda *_a, **_k: engine)
         return engine
 
     return script
@@ -315,7 +316,7 @@ def roomy(tmp_path_factory):
 def deciding(roomy, monkeypatch):
     def script(*texts: str, window: int = 16384) -> ScriptedEngine:
         engine = ScriptedEngine(roomy._open().tokenizer, *texts, window=window)
-        monkeypatch.setattr(ChatQwen, "_shared_engine", lambda *_a, **_k: engine)
+        monkeypatch.setattr(OnThisMachine, "engine", lambda *_a, **_k: engine)
         return engine
 
     return script

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from langchain_qwen.stepping import Emit, aevents, arun, events, run
+from langchain_qwen.stepping import Emit, Stream, aevents, arun, events, run
 
 
 def doubling(closed: list[bool] | None = None):
@@ -71,3 +71,44 @@ def test_a_generator_without_steps():
         yield
 
     assert run(none(), double) == "done"
+
+
+class Letters(Stream):
+    """Gives the letters a and b."""
+
+
+def spelling():
+    assert (yield Letters()) is None
+    return "end"
+
+
+async def test_all_that_a_stream_gives_is_passed_on():
+    async def aletters(_):
+        for letter in "ab":
+            yield letter
+
+    assert list(events(spelling(), lambda _: (letter for letter in "ab"))) == ["a", "b", "end"]
+    assert [event async for event in aevents(spelling(), aletters)] == ["a", "b", "end"]
+
+
+async def test_a_reader_that_goes_closes_the_stream_too():
+    closed = []
+
+    def letters(_):
+        try:
+            yield from "ab"
+        finally:
+            closed.append("sync")
+
+    async def aletters(_):
+        try:
+            for letter in "ab":
+                yield letter
+        finally:
+            closed.append("async")
+
+    stream, astream = events(spelling(), letters), aevents(spelling(), aletters)
+    assert (next(stream), await anext(astream)) == ("a", "a")
+    stream.close()
+    await astream.aclose()
+    assert closed == ["sync", "async"]

@@ -91,7 +91,7 @@ def weights() -> Path:
 
 def engine_of(model: ChatQwen) -> Any:
     """What generates."""
-    return model._shared_engine(model._open().checkpoint)
+    return model._backend.engine(model._open().checkpoint)
 
 
 def prompt(model: ChatQwen, text: str) -> tuple[int, ...]:

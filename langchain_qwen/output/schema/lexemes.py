@@ -151,9 +151,13 @@ class Lexemes:
         """A few multiples are listed; so are those next to zero where the step is too large for an automaton."""
         # For integers, the smallest whole multiple of a reduced fraction.
         step = Fraction(multiple_of.numerator) if shape.integer else multiple_of
-        low, high = -_MULTIPLES_BELOW / step, _MULTIPLES_BELOW / step
-        first = ceil(low if shape.low is None else max(low, Fraction(shape.low[0]) / step))
-        last = floor(high if shape.high is None else min(high, Fraction(shape.high[0]) / step))
+        first, last = ceil(-_MULTIPLES_BELOW / step), floor(_MULTIPLES_BELOW / step)
+        if shape.low is not None:
+            is_open, in_steps = shape.low[1], Fraction(shape.low[0]) / step
+            first = max(first, floor(in_steps) + 1 if is_open else ceil(in_steps))
+        if shape.high is not None:
+            is_closed, in_steps = shape.high[1], Fraction(shape.high[0]) / step
+            last = min(last, floor(in_steps) if is_closed else ceil(in_steps) - 1)
         if last - first >= _MAX_LISTED and multiple_of.denominator & (multiple_of.denominator - 1):
             raise InvalidSchemaError(
                 f"multipleOf {float(multiple_of)} cannot be enforced: floats are no exact multiples of it; "

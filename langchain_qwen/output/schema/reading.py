@@ -46,8 +46,8 @@ class Reading:
     exact: bool = True
 
 
-class _SelfReferenceError(InvalidSchemaError):
-    """The meaning of a schema depends on itself, at the same value."""
+class _BeingReadError(Exception):
+    """A schema has to be compared that is just being read: it has children of its own kind."""
 
 
 class Reader:
@@ -58,6 +58,7 @@ class Reader:
         self._known: dict[int, Reading] = {}
         self._known_together: dict[All, Reading] = {}
         self._open: list[int] = []
+        self._compared_from = 0  # where in `_open` the schemas begin that are read for a comparison
 
     def alternatives(self, schemas: All) -> Sequence[Shape]:
         """Shapes of which a value that fits all the schemas has one; none where nothing fits.
@@ -65,10 +66,7 @@ class Reader:
         Raises:
             InvalidSchemaError: For keywords that no grammar can enforce, malformed schemas, and too much work.
         """
-        try:
-            return self._read_all(schemas).shapes
-        except _SelfReferenceError as error:
-            raise InvalidSchemaError(*error.args) from error
+        return self._read_all(schemas).shapes
 
     def _read_all(self, schemas: All) -> Reading:
         if schemas not in self._known_together:
@@ -81,8 +79,10 @@ class Reader:
     def _read(self, number: int) -> Reading:
         if number not in self._known:
             schema = self.document.schema(number)
+            if number in self._open[: self._compared_from]:
+                raise _BeingReadError
             if number in self._open:
-                raise _SelfReferenceError(self.document.refusal(schema, "$ref leads back to itself; remove it").args[0])
+                raise self.document.refusal(schema, "$ref leads back to itself; remove it")
             if len(self._open) == _MAX_LEVELS:
                 raise self.document.refusal(
                     schema, f"the schema nests too deeply: {_MAX_LEVELS} schemas of one value within each other"
@@ -227,12 +227,11 @@ class Reader:
             return [candidate]
         excluded: list[Shape] = []
         for number in child:
-            try:
-                exact = self._read(number).exact
-            except _SelfReferenceError:
+            reading = self._read_to_compare((number,))
+            if reading is None or not reading.exact:
                 continue
             unlike = (self.document.number({"not": self.document.schemas[number]}),)
-            shape = intersection(a, replace(there, properties={name: unlike})) if exact else None
+            shape = intersection(a, replace(there, properties={name: unlike}))
             excluded += [] if shape is None else [shape]
         return excluded
 
@@ -253,13 +252,20 @@ class Reader:
         return any(self._nothing_fits_both(x, y, level + 1) for x, y in children if x and y)
 
     def _nothing_fits_both(self, some: All, others: All, level: int) -> bool:
-        try:
-            one, other = self._read_all(some), self._read_all(others)
-        except _SelfReferenceError:  # the children are of the schema that is just being read: that tells nothing
-            return False
-        if not (one.exact and other.exact):
+        one, other = self._read_to_compare(some), self._read_to_compare(others)
+        if one is None or other is None or not (one.exact and other.exact):
             return False
         return all(self._apart(a, b, level) for a in one.shapes for b in other.shapes)
+
+    def _read_to_compare(self, schemas: All) -> Reading | None:
+        """What children may be; None where that depends on what is just being read."""
+        outside, self._compared_from = self._compared_from, len(self._open)
+        try:
+            return self._read_all(schemas)
+        except _BeingReadError:
+            return None
+        finally:
+            self._compared_from = outside
 
     def _typed(self, name: str, schema: Mapping[str, Any]) -> Shape:
         """What the keywords for values of one type say."""

@@ -29,7 +29,7 @@ def test_version(run):
 
 
 def test_default_model_is_that_of_chat_qwen():
-    from langchain_qwen.chat_models import DEFAULT_MODEL
+    from langchain_qwen.base import DEFAULT_MODEL
 
     assert app.DEFAULT_MODEL == DEFAULT_MODEL
 

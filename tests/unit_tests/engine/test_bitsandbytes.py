@@ -45,10 +45,10 @@ def test_a_chat_runs_on_them(tiny_checkpoint, config, held):
     with ChatQwen(model=str(tiny_checkpoint), quantization_config=config, temperature=0, max_tokens=8) as model:
         answer = model.invoke("hello")
         assert answer.usage_metadata["output_tokens"] > 0
-        engine = model._shared_engine(model._open().checkpoint)
+        engine = model._backend.engine(model._open().checkpoint)
         assert engine.info.precision == held
         with ChatQwen(model=str(tiny_checkpoint), temperature=0, max_tokens=8) as other:  # has an engine of its own
-            assert other._shared_engine(other._open().checkpoint) is not engine
+            assert other._backend.engine(other._open().checkpoint) is not engine
         assert model.batch(["hello", "hello"])[1].text == answer.text
 
 

@@ -274,7 +274,7 @@ print("goes on")
 
 class TestSavedAgain:
     def engine(self, model: ChatQwen) -> Any:
-        return model._shared_engine(resolve(model.model))
+        return model._backend.engine(resolve(model.model))
 
     def test_the_engine_of_the_former_weights_is_freed(self, tmp_path: Path):
         folder = make_tiny_checkpoint(tmp_path / "m", seed=1)

@@ -42,7 +42,8 @@ class Generator:
         if isinstance(schema, dict) and self._rng.random() < 0.1:
             schema["$schema"] = self._rng.choice(DRAFTS)
             validator = jsonschema.validators.validator_for(schema)
-            if not validator(validator.META_SCHEMA).is_valid(schema):  # as true and false are not in draft 4
+            known = {**schema, "definitions": schema.get("$defs", {})}  # the name that all drafts know
+            if not validator(validator.META_SCHEMA).is_valid(known):  # as true and false are not in draft 4
                 del schema["$schema"]
         return schema
 
@@ -143,8 +144,9 @@ def complaint(schema: Any, value: Any) -> str | None:
     """What jsonschema says against a value. Formats are only checked where they can be told from the rest."""
     validator = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
     text = json.dumps(schema)
-    plain = not any(
-        f'"{word}"' in text for word in ("oneOf", "not", "if", "allOf", "minLength", "maxLength", "pattern")
+    plain = text.count('"format"') < 2 and not any(
+        f'"{word}"' in text
+        for word in ("oneOf", "not", "if", "allOf", "const", "enum", "minLength", "maxLength", "pattern")
     )
     checker = validator.FORMAT_CHECKER if plain else None
     error = next(validator(schema, format_checker=checker).iter_errors(value), None)

@@ -313,6 +313,12 @@ EXAMPLES: list[tuple[str, Any, list[str], list[str]]] = [
         ["1.0", "2.5"],
     ),
     ("multiples", {"type": "integer", "multipleOf": 7}, ["0", "-14", "700"], ["1", "13"]),
+    (
+        "multiples between open bounds",
+        {"type": "integer", "multipleOf": 2, "exclusiveMinimum": -2000, "exclusiveMaximum": 4000},
+        ["-1998", "0", "3998"],
+        ["-2000", "4000"],
+    ),
     ("multiples of a half", {"type": "number", "multipleOf": 0.5}, ["1.5", "-2"], ["0.25"]),
     (
         "multiples in a small range",
@@ -395,6 +401,16 @@ UNENFORCEABLE: list[tuple[Any, str]] = [
     ({"properties": {"a": {"unevaluatedItems": False}}}, r"unevaluatedItems cannot be enforced.*at #/properties/a"),
     ({"allOf": [PERSON], "unevaluatedProperties": False}, "unevaluatedProperties cannot be enforced; list all"),
     ({"$ref": "#"}, "leads back to itself"),
+    (
+        {
+            "oneOf": [
+                {"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#/$defs/b"}}},
+                {"type": "object", "required": ["a"], "properties": {"a": {"const": 1}}},
+            ],
+            "$defs": {"b": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/b"}]}},
+        },
+        "leads back to itself",
+    ),
     ({"$ref": "#/$defs/a"}, "there is no '\\$defs'"),
     ({"$ref": "http://example.com/a.json"}, "copy what it refers to"),
     ({"type": "str"}, "type 'str' does not exist; there are null, boolean"),

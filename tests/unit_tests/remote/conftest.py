@@ -19,7 +19,7 @@ def local(tiny_checkpoint):
 @pytest.fixture(scope="package")
 def server(local, tmp_path_factory):
     socket = tmp_path_factory.mktemp("server") / "s"
-    engine, tokenizer = local._shared_engine(resolve(local.model)), local._open().tokenizer
+    engine, tokenizer = local._backend.engine(resolve(local.model)), local._open().tokenizer
     with reached_over(socket), CompletionsServer(socket, engine, tokenizer, served=("qwen", "other")) as server:
         yield server
 

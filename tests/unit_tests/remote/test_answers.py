@@ -31,7 +31,7 @@ QUESTION = "What is the capital of France?"
 
 
 def engine_of(model):
-    return model._shared_engine(model._open().checkpoint)
+    return model._backend.engine(model._open().checkpoint)
 
 
 async def collected(source):

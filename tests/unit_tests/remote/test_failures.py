@@ -215,7 +215,7 @@ class TestRefusals:
 
     def test_a_wrong_key_and_none(self, local, tiny_checkpoint, tmp_path):
         tokenizer = local._open().tokenizer
-        behind = local._shared_engine(local._open().checkpoint)
+        behind = local._backend.engine(local._open().checkpoint)
         arguments = {"base_url": URL, "model": "qwen", "tokenizer": str(tiny_checkpoint), "max_tokens": 2}
         with reached_over(tmp_path / "s"), CompletionsServer(tmp_path / "s", behind, tokenizer, key="right"):
             with pytest.raises(errors.ServerAccessError, match="wants a key"):
@@ -306,7 +306,7 @@ class TestConnections:
         subprocess.run(command, check=True, capture_output=True)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(files["cert"], files["key"])
-        behind, tokenizer = local._shared_engine(local._open().checkpoint), local._open().tokenizer
+        behind, tokenizer = local._backend.engine(local._open().checkpoint), local._open().tokenizer
         trusting = ssl.create_default_context(cafile=files["cert"])
         with CompletionsServer(tmp_path / "s", behind, tokenizer, tls=tls):
             over = {"uds": str(tmp_path / "s")}
