@@ -80,7 +80,7 @@ MAY_IMPORT = {
     "history": {"errors", "checkpoints", "forks", "inputs", "prompting", "capabilities", "stepping"},
     "init_chat_model": {"errors"},
     "personas": {"errors", "inputs", "output", "capabilities", "stepping"},
-    "quantizing": {"errors", "checkpoints", "engine", "prompting"},
+    "quantizing": {"bars", "errors", "checkpoints", "engine", "prompting"},
     "cli": {
         "_version",
         "errors",
