@@ -16,7 +16,6 @@ from langchain_qwen.engine import Engine, Request, prefixes
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.protocol import Finished, Started
-from langchain_qwen.engine.remote import MAX_RETRIES, RemoteEngine, Server
 from langchain_qwen.engine.sharing import EngineKey, Leases
 from langchain_qwen.engine.vllm.loading import PRECISIONS, check_arguments, load_vllm, require_vllm
 from langchain_qwen.errors import InvalidParameterError
@@ -153,6 +152,9 @@ class AtServer:
 
     def engine(self, checkpoint: Checkpoint, deadline: float | None = None) -> Engine:
         """The engine; at first the server is asked whether it has the model."""
+        # Its HTTP client takes a tenth of a second to import, which models on this machine need not wait for.
+        from langchain_qwen.engine.remote import MAX_RETRIES, RemoteEngine, Server
+
         tokenizer = tokenizer_of(checkpoint)
         retries = MAX_RETRIES if self.max_retries is None else self.max_retries
         key = _ServerKey(tokenizer, self.base_url, checkpoint.name, self.api_key, retries)

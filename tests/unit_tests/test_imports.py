@@ -183,6 +183,11 @@ def test_the_command_line_starts_without_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_model_of_this_machine_needs_no_http_client():
+    code = "import sys, langchain_qwen.chat_models; sys.exit('httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_tree_of_the_manual_is_the_disk():
     page = (PACKAGE.parent / "docs" / "how-it-works.md").read_text(encoding="utf-8")
     tree = page.split("    langchain_qwen/\n")[1].split("\n\n")[0]
