@@ -84,8 +84,8 @@ def ray_serve(environment: Path, weights: Path, logs: Path) -> Iterator[str]:
         start = ["start", "--head", "--block", "--port", str(node), "--num-cpus", str(CPUS)]
         start += ["--include-dashboard=false", "--object-store-memory", "100000000", "--temp-dir", sockets]
         with contextlib.ExitStack() as running:
-            running.enter_context(_running([str(programs / "ray"), *start], settings, logs / "ray"))
-            _wait_for_port(node, logs / "ray")
+            head = running.enter_context(_running([str(programs / "ray"), *start], settings, logs / "ray"))
+            _wait_for_node(head, logs / "ray")
             serve = [str(programs / "serve"), "run", str(file)]
             server = running.enter_context(_running(serve, settings, logs / "serve"))
             url = f"http://127.0.0.1:{port}/v1"
@@ -113,9 +113,10 @@ def _running(command: list[str], settings: Mapping[str, str], log: Path) -> Iter
                 left.kill()
 
 
-def _wait_for_port(port: int, log: Path) -> None:
-    for _ in range(120):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+def _wait_for_node(node: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + START_S
+    while node.poll() is None and time.monotonic() < until:
+        if "Ray runtime started" in log.read_text():
             return
         time.sleep(1)
     pytest.fail(f"Ray did not start; its last words:\n{log.read_text()[-3000:]}")

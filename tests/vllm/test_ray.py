@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(not RAY, reason="of Ray Serve; `make test-ray` r
 
 def engines():
     """The processes of this test's Ray in which vLLM computes, one for each replica."""
-    found = psutil.Process().children(recursive=True)
-    return [process for process in found if process.status() != "zombie" and "VLLM::Worker" in _title(process)]
+    found = [process for process in psutil.Process().children(recursive=True) if "VLLM::" in _title(process)]
+    return [process for process in found if not set(process.children()) & set(found)]
 
 
 def _title(process):

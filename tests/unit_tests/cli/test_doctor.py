@@ -382,4 +382,4 @@ def test_what_is_to_be_copied_is_in_one_line(run, monkeypatch):
 
 
 def test_help_keeps_what_stands_in_brackets(run):
-    assert 'the extra "gptq"' in " ".join(run("quantize", "--help").stdout.split())
+    assert 'extra "gptq"' in " ".join(run("quantize", "--help").stdout.split())
