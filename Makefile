@@ -6,8 +6,9 @@ TOOLS := build/tools
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 DEMO_MODEL ?= coder-1.5b
 VLLM ?= .venv-vllm
+RAY ?= .venv-ray
 
-.PHONY: help setup demo test unit_tests integration_tests test-native test-vllm fuzz test-tsan lint format docs pictures notebooks
+.PHONY: help setup demo test unit_tests integration_tests test-native test-vllm test-ray fuzz test-tsan lint format docs pictures notebooks
 .PHONY: wheels test-wheel test-wheels test-pythons test-oldest clean
 
 help:
@@ -37,8 +38,19 @@ $(VLLM)/.ready: tests/vllm/environment.py
 	$(PYTHON) tests/vllm/environment.py $(VLLM)
 	touch $@
 
-test-vllm: setup $(VLLM)/.ready ## tests against a real vLLM server on the CPU (its own environment, 4 GB; Python 3.11 or later)
+# Without these, vLLM leaves a core idle and its threads wait for one another where the machine has other work.
+ON_CPU := VLLM_CPU_NUM_OF_RESERVED_CPU=0 VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+
+test-vllm: setup $(VLLM)/.ready ## real vLLM on the CPU, as a server and in the process (its own environment, 4 GB; Python 3.11 or later)
 	LANGCHAIN_QWEN_VLLM=$(VLLM) $(BIN)/python -m pytest tests/vllm --benchmark-disable
+	$(ON_CPU) $(VLLM)/bin/python -m pytest tests/vllm/test_in_process.py
+
+$(RAY)/.ready: tests/vllm/environment.py
+	$(PYTHON) tests/vllm/environment.py $(RAY) --ray
+	touch $@
+
+test-ray: setup $(RAY)/.ready ## the smoke set through Ray Serve with two replicas on the CPU (its own environment, 5 GB; 10 GB of memory)
+	LANGCHAIN_QWEN_RAY=$(RAY) $(BIN)/python -m pytest tests/vllm/test_smoke.py tests/vllm/test_ray.py --benchmark-disable
 
 test-native: ## the C engine under sanitizers, on random models and schedules; AMX by emulation, ARM under qemu where it is
 	sh tests/native/build.sh fuzz
@@ -124,4 +136,4 @@ format: setup ## let ruff format and fix
 	$(BIN)/ruff check --fix .
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) $(VLLM) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(RAY) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,7 +5,7 @@
 
 Prefilled tokens are counted on the exact ids of every prompt of a conversation, through the engine's own block pool
 with the memory of one window; no model runs for that. Those computed again are the prefilled ones less what a
-conversation that never forgets would prefill. Summaries of 200 words stand in for a summariser there, and its prompts
+conversation that never forgets would prefill. Summaries of 200 words stand in for a summarizer there, and its prompts
 count too.
 
 Recall: ten facts are told early in a long conversation, five of them pinned, and asked for at its end. The summaries
@@ -86,7 +86,7 @@ class PrefixCache:
 
 
 class StandIn(BaseChatModel):
-    """Summarises in words that are always the same length, at the cost of its prompt."""
+    """Summarizes in words that are always the same length, at the cost of its prompt."""
 
     engine: Any  # `cache` would be LangChain's own
 
@@ -140,7 +140,7 @@ class Summarizing:
         self._seen = 0
 
     def __call__(self, messages: list[BaseMessage]) -> list[BaseMessage]:
-        """The state's messages, summarised when they are above the trigger."""
+        """The state's messages, summarized when they are above the trigger."""
         self._state += messages[self._seen :]
         self._seen = len(messages)
         state: Any = {"messages": self._state}
@@ -159,12 +159,12 @@ def measure_prefill(model: ChatQwen, messages: list[BaseMessage], window: int) -
     for name in ("ours", "ours_dropping", "ours_low_20", "trim_messages", "summarization", "summarization_half"):
         cache = PrefixCache(model)
         stand_in = StandIn(engine=cache)
-        ours = partial(HistoryTrimmer, model, window=window, reserve=reserve, summariser=stand_in)
+        ours = partial(HistoryTrimmer, model, window=window, reserve=reserve, summarizer=stand_in)
         ways: dict[str, Callable[[], Prompt]] = {
-            "ours": lambda ours=ours: partial(trim_ours, ours(steps=("summarise", "drop"))),  # type: ignore[misc]
+            "ours": lambda ours=ours: partial(trim_ours, ours(steps=("summarize", "drop"))),  # type: ignore[misc]
             "ours_dropping": lambda ours=ours: partial(trim_ours, ours(steps=("drop",))),  # type: ignore[misc]
             "ours_low_20": lambda ours=ours: partial(  # type: ignore[misc]
-                trim_ours, ours(steps=("summarise", "drop"), low_mark=0.2)
+                trim_ours, ours(steps=("summarize", "drop"), low_mark=0.2)
             ),
             "trim_messages": lambda: partial(trim_theirs, counter, budget),
             "summarization": lambda m=stand_in: Summarizing(m, counter, budget, ("messages", 20)),  # type: ignore[misc]
@@ -211,7 +211,7 @@ def measure_recall(model: ChatQwen, messages: list[BaseMessage], window: int) ->
     history += messages[2 * len(told) :]
     plain = [message.model_copy(update={"additional_kwargs": {}}) for message in history]
     options: dict[str, Any] = {"window": window, "reserve": 256, "summary_tokens": 160}
-    ours = HistoryTrimmer(model, steps=("summarise", "drop"), **options)
+    ours = HistoryTrimmer(model, steps=("summarize", "drop"), **options)
     dropping = HistoryTrimmer(model, steps=("drop",), **options)
     result: dict[str, Any] = {}
     for name, trim, said in (("recall", ours, history), ("recall_dropping", dropping, plain)):

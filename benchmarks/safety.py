@@ -29,7 +29,7 @@ from langchain_qwen.safety.filtering import TextFilter
 from langchain_qwen.safety.judging import harm_odds
 from langchain_qwen.safety.personal_data import PERSONAL_DATA
 from langchain_qwen.safety.policy import SHIPPED, Action
-from langchain_qwen.safety.scanning import DetectorStream
+from langchain_qwen.safety.scanning import TextScanner
 
 # The types that detectors claim, as the data set names them.
 CLAIMED = {
@@ -105,7 +105,7 @@ def measure_pii(rows: list[Row]) -> dict[str, Any]:
     for detector in (d for d in PERSONAL_DATA if d.name in CLAIMED):
         for row in rows:
             spans = [(s["start"], s["end"]) for s in row["spans"] if s["type"] == CLAIMED[detector.name]]
-            matches = DetectorStream(detector).feed(row["text"], final=True)
+            matches = [match for _, match in TextScanner([detector]).feed(row["text"], final=True)]
             hit = [any(m.start < end and start < m.end for m in matches) for start, end in spans]
             wanted[detector.name] += len(spans)
             right[detector.name] += sum(hit)

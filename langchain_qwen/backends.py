@@ -1,4 +1,4 @@
-"""Where a chat model's answers are generated: on this machine, or at a server. Nothing above knows which."""
+"""Where a chat model's answers are generated: in this process, or at a server. Nothing above knows where."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from langchain_qwen.checkpoints.aliases import cache_root
 from langchain_qwen.engine import Engine, Request, prefixes
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.local import LocalEngine
-from langchain_qwen.engine.protocol import Finished
+from langchain_qwen.engine.protocol import Finished, Started
 from langchain_qwen.engine.remote import MAX_RETRIES, RemoteEngine, Server
 from langchain_qwen.engine.sharing import EngineKey, Leases
+from langchain_qwen.engine.vllm.loading import PRECISIONS, check_arguments, load_vllm, require_vllm
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.opening import tokenizer_of
 from langchain_qwen.prompting import Tokenizer
 
-_OF_THIS_MACHINE = ("precision", "device", "quantization_config", "kv_cache_bytes")
+_OF_THIS_MACHINE = ("precision", "device", "quantization_config", "kv_cache_bytes", "vllm_kwargs")
 
 
 class Backend(Protocol):
@@ -88,9 +89,49 @@ class OnThisMachine:
 
     def identity(self, checkpoint: Checkpoint, engine: Engine) -> dict[str, Any]:
         """By the weights' fingerprint and their precision."""
-        precision = engine.info.precision
-        fingerprint = f"{checkpoint.fingerprint[:16]}-{precision}"
-        return {"model_name": checkpoint.name, "precision": precision, "system_fingerprint": fingerprint}
+        return _identity(checkpoint, engine.info.precision)
+
+
+class _VllmKey(NamedTuple):
+    fingerprint: str
+    precision: str
+    kv_cache_bytes: int | None
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class InVllm:
+    """Weights that vLLM loads, in this process."""
+
+    leases: Leases
+    precision: str
+    kv_cache_bytes: int | None
+    arguments: Mapping[str, Any]
+
+    def engine(self, checkpoint: Checkpoint, deadline: float | None = None) -> Engine:
+        """The engine; vLLM is started if need be."""
+        arguments = json.dumps(self.arguments, sort_keys=True)
+        return self.leases.get(
+            _VllmKey(checkpoint.fingerprint, self.precision, self.kv_cache_bytes, arguments),
+            lambda: load_vllm(
+                checkpoint, precision=self.precision, kv_cache_bytes=self.kv_cache_bytes, arguments=self.arguments
+            ),
+            place=checkpoint.place,
+            deadline=deadline,
+        )
+
+    def window(self, checkpoint: Checkpoint) -> int:
+        """That of the checkpoint, or what vLLM is told to serve of it; it is not started."""
+        told = self.arguments.get("max_model_len")
+        return min(checkpoint.context_window, told) if told and told > 0 else checkpoint.context_window
+
+    def warm(self, checkpoint: Checkpoint, tokens: Sequence[int]) -> int:
+        """In vLLM's prefix cache."""
+        return _warm_by_asking(self.engine(checkpoint), tokens)
+
+    def identity(self, checkpoint: Checkpoint, engine: Engine) -> dict[str, Any]:
+        """By the weights' fingerprint and their precision; vLLM's answers are not those of this package's engine."""
+        return _identity(checkpoint, engine.info.precision, "-vllm")
 
 
 class _ServerKey(NamedTuple):
@@ -136,18 +177,28 @@ class AtServer:
         return self.engine(checkpoint).info.context_window
 
     def warm(self, checkpoint: Checkpoint, tokens: Sequence[int]) -> int:
-        """Generates one token, twice: how many the server's own prefix cache had the second time, if it tells."""
-        engine, request = self.engine(checkpoint), Request((*tokens, tokens[-1]), max_tokens=1, stop_ids=frozenset())
-        cached = 0
-        for _ in range(2):
-            for event in engine.stream(request):
-                if isinstance(event, Finished):
-                    cached = event.cached_tokens or 0
-        return min(cached, len(tokens))
+        """In the server's own prefix cache."""
+        return _warm_by_asking(self.engine(checkpoint), tokens)
 
     def identity(self, checkpoint: Checkpoint, engine: Engine) -> dict[str, Any]:  # noqa: ARG002
         """By its name; the server keeps the rest to itself."""
         return {"model_name": engine.info.model}
+
+
+def _identity(checkpoint: Checkpoint, precision: str, engine: str = "") -> dict[str, Any]:
+    fingerprint = f"{checkpoint.fingerprint[:16]}-{precision}{engine}"
+    return {"model_name": checkpoint.name, "precision": precision, "system_fingerprint": fingerprint}
+
+
+def _warm_by_asking(engine: Engine, tokens: Sequence[int]) -> int:
+    """Generates one token, twice: how many a prefix cache had the second time, if that is told."""
+    request = Request((*tokens, tokens[-1]), max_tokens=1, stop_ids=frozenset())
+    cached = 0
+    for _ in range(2):
+        for event in engine.stream(request):
+            if isinstance(event, (Started, Finished)):
+                cached = event.cached_tokens or cached
+    return min(cached, len(tokens))
 
 
 def check_place(base_url: str | None, given: Mapping[str, Any]) -> None:
@@ -160,7 +211,10 @@ def check_place(base_url: str | None, given: Mapping[str, Any]) -> None:
     if base_url is None:
         if given.get("tokenizer") is not None:
             raise InvalidParameterError("tokenizer goes with base_url; on this machine `model` brings its own")
+        _check_engine(given)
         return
+    if given.get("engine", "local") != "local":
+        raise InvalidParameterError('engine="vllm" runs vLLM in this process; leave it out beside base_url')
     here = [name for name in _OF_THIS_MACHINE if given.get(name) not in (None, "auto")]
     if here:
         raise InvalidParameterError(f"{', '.join(here)}: the server decides about that; leave it out beside base_url")
@@ -175,3 +229,23 @@ def check_place(base_url: str | None, given: Mapping[str, Any]) -> None:
         raise InvalidParameterError("base_url holds a user or a password, which traces would show; use api_key")
     if parts.query or parts.fragment:
         raise InvalidParameterError("base_url ends with its path; leave out what comes behind ? or #")
+
+
+def _check_engine(given: Mapping[str, Any]) -> None:
+    """Raise where settings do not go with the engine in this process."""
+    arguments = given.get("vllm_kwargs") or {}
+    if given.get("engine", "local") != "vllm":
+        if arguments:
+            raise InvalidParameterError('vllm_kwargs goes with engine="vllm"')
+        return
+    if given.get("device", "auto") != "auto":
+        raise InvalidParameterError("device: vLLM has its own; CUDA_VISIBLE_DEVICES says which GPUs it may use")
+    if given.get("quantization_config") is not None:
+        raise InvalidParameterError("quantization_config is bitsandbytes'; with vLLM take a GPTQ or AWQ checkpoint")
+    if (precision := given.get("precision", "auto")) not in PRECISIONS:
+        raise InvalidParameterError(
+            f"precision={precision!r}: vLLM holds weights as the checkpoint has them, or in bf16, fp16 or fp32; for 4 "
+            "and 8 bits take a GPTQ or AWQ checkpoint"
+        )
+    check_arguments(arguments)
+    require_vllm()

@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
-from langchain_qwen.backends import AtServer, Backend, OnThisMachine, check_place
+from langchain_qwen.backends import AtServer, Backend, InVllm, OnThisMachine, check_place
 from langchain_qwen.checkpoints.devices import require_torch
 from langchain_qwen.engine.sharing import Leases
 from langchain_qwen.generating.arguments import openai_tools
@@ -68,7 +68,15 @@ class BaseChatQwen(GenerationParameters, Together):
     runs the model, on a CPU too. `precision` stays "auto"."""
 
     kv_cache_bytes: int | None = Field(default=None, gt=0)
-    """Memory for keys and values of all running and remembered tokens; None holds one full context window."""
+    """Memory for keys and values of all running and remembered tokens; None holds one full context window (with vLLM
+    what is left of nine tenths of the GPU)."""
+
+    engine: Literal["local", "vllm"] = "local"
+    """What generates in this process: this package's own engine, or vLLM's, which is installed by the extra `vllm`,
+    takes a minute to start, and is for GPUs and many callers."""
+
+    vllm_kwargs: dict[str, Any] | None = None
+    """With `engine="vllm"`: further arguments of vLLM's `AsyncEngineArgs`, as `tensor_parallel_size`."""
 
     api_key: SecretStr | None = Field(default=None, exclude=True)
     """The server's key; a model on this machine needs none. Kept out of logs, traces and what is saved."""
@@ -98,7 +106,7 @@ class BaseChatQwen(GenerationParameters, Together):
 
     @model_validator(mode="after")
     def check_server(self) -> Self:
-        """Refuse settings that belong to a server where there is none, or to this machine where there is one."""
+        """Refuse settings that belong to another place than the one where answers are generated."""
         check_place(self.base_url, {name: getattr(self, name) for name in self.model_fields_set})
         return self
 
@@ -142,6 +150,8 @@ class BaseChatQwen(GenerationParameters, Together):
         """Where answers are generated."""
         if self.base_url is not None:
             return AtServer(self._leases, self.base_url, self.api_key, self.max_retries)
+        if self.engine == "vllm":
+            return InVllm(self._leases, self.precision, self.kv_cache_bytes, self.vllm_kwargs or {})
         return OnThisMachine(self._leases, self.precision, self.device, self.kv_cache_bytes, self.quantization_config)
 
     # -- counting -----------------------------------------------------------------------------------------------

@@ -59,8 +59,10 @@ class ChatQwen(BaseChatQwen):
     ChatQwen(base_url="http://gpu-box:8000/v1", model="qwen", tokenizer="Qwen/Qwen2.5-7B-Instruct")
     ```
 
-    The promise that an answer depends on the request alone, to the bit, is that of the engine on this machine; at a
-    server it ends: what else runs there, and what it has cached, may change an answer.
+    With `engine="vllm"` vLLM runs it in this process, which is for GPUs.
+
+    The promise that an answer depends on the request alone, to the bit, is that of this package's engine; with vLLM it
+    ends: what else runs there, and what it has cached, may change an answer.
 
     Errors are those of `langchain_qwen.errors`; bad input raises before weights are loaded where that is possible.
     """
@@ -97,7 +99,7 @@ class ChatQwen(BaseChatQwen):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        places = ("model", "base_url", "tokenizer", "revision", "precision", "quantization_config", "device")
+        places = ("model", "base_url", "tokenizer", "revision", "engine", "precision", "quantization_config", "device")
         return {name: getattr(self, name) for name in (*places, *GenerationParameters.model_fields)}
 
     @classmethod

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langchain_qwen.checkpoints.gguf_file import Kind
-from langchain_qwen.errors import IncompleteCheckpointError, UnsupportedModelError
+from langchain_qwen.errors import UnsupportedModelError
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -55,11 +55,6 @@ def unsupported(kind: Kind) -> UnsupportedModelError:
         f"it holds weights in {kind.name}, and {', '.join(READERS)} are read; take a file in Q4_K_M, Q5_K_M, Q6_K or "
         "Q8_0"
     )
-
-
-def damaged_scales(name: str) -> IncompleteCheckpointError:
-    """The error for scales that are infinite or no numbers."""
-    return IncompleteCheckpointError(f"the tensor {name} holds infinity or NaN; copy or download the file again")
 
 
 def _bits(pairs: Bytes) -> NDArray[np.uint16]:

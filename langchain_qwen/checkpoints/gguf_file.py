@@ -12,7 +12,7 @@ import math
 import os
 import struct
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -301,9 +301,9 @@ class GgufFile:
         IncompleteCheckpointError, UnsupportedModelError: As `inspect`.
     """
 
-    def __init__(self, file: Path, open_file: Callable[[Path], BinaryIO] = open_regular):
+    def __init__(self, file: Path):
         self.path = file
-        self._stream = open_file(file)  # kept, so that another file of this name cannot come between header and data
+        self._stream = open_regular(file)  # kept, so that another file of this name cannot come between header and data
         weakref.finalize(self, self._stream.close)
         self.header = read_header(file, self._stream)
 

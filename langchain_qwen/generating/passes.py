@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from langchain_core.messages import BaseMessage
 
@@ -24,6 +25,7 @@ from langchain_qwen.output.plan import OutputPlan, plan_output
 from langchain_qwen.parameters import MAX_ANSWER_TOKENS, GenerationParameters
 from langchain_qwen.prompting import check_conversation
 from langchain_qwen.prompting.roles import Role
+from langchain_qwen.prompting.tokenizer import Tokenizer
 from langchain_qwen.together import interruption
 
 OpenModelOf = Callable[[str | None], OpenModel]
@@ -82,32 +84,33 @@ def _deciding(answering: Pass, roles: list[Role]) -> Pass:
     """The passes that decide which calls are made; see `langchain_qwen.output.deciding`."""
     model, plan = answering.model, answering.plan
     size = model.checkpoint.config["hidden_size"]
+    none = model.tokenizer.encode(NONE)[0]
 
     def answer(said: str) -> Pass:
         return _pass(model, deciding.decided(plan, said), answering.parameters, roles, answering.request.deadline)
 
     def ask_further(outlined: str) -> Pass:
-        leaning = deciding.next_leaning(size, outlined, roles)
-        asked = deciding.next_calls(plan, roles)
-        return _asking(answering, asked, deciding.next_grammar(plan), leaning, answer)
+        due = deciding.due(outlined, roles)
+        bias = {none: deciding.next_leaning(size, due=bool(due))}
+        return _asking(answering, deciding.next_calls(plan, roles), deciding.next_grammar(plan, due), bias, answer)
 
-    return _asking(
-        answering,
-        deciding.outline(plan, roles),
-        deciding.outline_grammar(plan),
-        deciding.outline_leaning(size),
-        ask_further if deciding.has_results(roles) else answer,
-    )
+    bias = deciding.outline_bias(size, none, _call_ends(model.tokenizer))
+    then = ask_further if deciding.has_results(roles) else answer
+    return _asking(answering, deciding.outline(plan, roles), deciding.outline_grammar(plan), bias, then)
 
 
-def _asking(answering: Pass, asked: list[Role], grammar: str, leaning: float, then: Callable[[str], Pass]) -> Pass:
+@lru_cache(8)
+def _call_ends(tokenizer: Tokenizer) -> list[int]:
+    return [token for token in range(tokenizer.vocab_size) if deciding.ends_a_call(tokenizer.token_bytes(token))]
+
+
+def _asking(
+    answering: Pass, asked: list[Role], grammar: str, logit_bias: dict[int, float], then: Callable[[str], Pass]
+) -> Pass:
     """A pass that decides. Where its prompt does not fit, the model decides while it answers."""
     plan = OutputPlan(grammar=grammar, calls=False, shown=False, decides=True)
     parameters = GenerationParameters(
-        temperature=0.0,
-        repetition_penalty=1.0,
-        max_tokens=deciding.MAX_TOKENS,
-        logit_bias={answering.model.tokenizer.encode(NONE)[0]: leaning},
+        temperature=0.0, repetition_penalty=1.0, max_tokens=deciding.MAX_TOKENS, logit_bias=logit_bias
     )
     try:
         first = _pass(answering.model, plan, parameters, asked, answering.request.deadline)

@@ -89,7 +89,8 @@ class Gathering:
         return passages, [*unread, *left_out]
 
     def _is_later(self) -> bool:
-        """Whether the question names a year that the model cannot know and no passage speaks of."""
+        """Whether the question names a year that the model cannot know and that no passage can speak of."""
         known = years("\n".join(f"{passage.heading}{passage.text}" for passage in self.looked_at))
         absent = [int(year) for year in named_years(self.question, self._as_of) if year not in known]
-        return bool(absent) and max(absent) > self._settings.knowledge_cutoff.year
+        newest = max((passage.date.year for passage in self.looked_at if passage.date), default=0)
+        return bool(absent) and max(absent) > max(newest, self._settings.knowledge_cutoff.year)

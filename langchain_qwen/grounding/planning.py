@@ -13,7 +13,7 @@ from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.composing import Composer, Evidence
 from langchain_qwen.grounding.conflicts import Candidate, candidates
 from langchain_qwen.grounding.gathering import Gathering
-from langchain_qwen.grounding.parts import may_ask_for_several, read_parts
+from langchain_qwen.grounding.parts import asks_for_several, read_parts
 from langchain_qwen.grounding.passages import Passage
 from langchain_qwen.grounding.quoting import Quoter
 from langchain_qwen.grounding.steps import Ask, Generate, Judge, Meter, NextText, Plan, Settings, Step
@@ -24,7 +24,6 @@ from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _SPLIT_TOKENS = 200
 _PART_TOKENS = 80
-_SEVERAL_ABOVE = 0.0  # log odds that a question asks for several facts
 _OTHERWISE_ABOVE = 0.0  # log odds that a sentence gives another answer
 
 
@@ -63,12 +62,14 @@ class _Answering:
         asked = prompts.answer(passages, self._question, self._as_of)
         answer, messages = yield from self._generate(asked, composer)
         self._features |= features.of_answer(self._question, answer, passages, quoter) | features.of_tokens(messages)
-        conflicts, several, risky = yield from self._check(asked, answer, passages, quoter)
-        parts, missing = (yield from self._parts(asked, answer, passages)) if several else ([], [])
+        conflicts, risky = yield from self._check(asked, answer, passages, quoter)
+        parts, missing = yield from self._parts(asked, answer, passages)
         # Text that was passed on already is not taken back.
         fit = live or not (not answer.strip() or declines(composer.statements[0]) or risky)
         if not fit and not parts:
             return (yield from self._abstain(AbstainReason.NOT_STATED, passages))
+        if not parts:  # an answer to the whole in which no part is found was split wrongly
+            missing = []
         if fit:
             parts = [(part, one) for part, one in parts if part.rstrip(".") not in answer]
         else:
@@ -112,22 +113,20 @@ class _Answering:
 
     def _check(
         self, asked: list[BaseMessage], answer: str, passages: Sequence[Passage], quoter: Quoter
-    ) -> Generator[Step, Any, tuple[list[Conflict], bool, bool]]:
+    ) -> Generator[Step, Any, tuple[list[Conflict], bool]]:
         """Ask about the answer, all in one go behind the passages that have been read.
 
         Returns:
-            What passages say otherwise, whether several facts are asked for, and whether the risk is too much.
+            What passages say otherwise, and whether the risk is too much.
         """
         settings = self._settings
         found = candidates(self._question, answer, passages, quoter)
         if not settings.tells_odds or not answer.strip():
-            return [_conflict(one, None) for one in found], False, self._weigh()
-        several = may_ask_for_several(self._question)
+            return [_conflict(one, None) for one in found], self._weigh()
         about = features.questions(self._question, answer, asked, quoter)
         questions = [
             *about.values(),
             *(prompts.otherwise(self._question, one.statement, one.text) for one in found),
-            *([prompts.several(self._question)] if several else []),
         ]
         messages = yield Ask(questions, ONE_TOKEN)
         for message in messages:
@@ -135,14 +134,16 @@ class _Answering:
         odds = [prompts.log_odds(message) for message in messages]
         self._features |= {name: odds.pop(0) for name in about}
         risky = self._weigh()
-        said = [_conflict(one, odd) for one, odd in zip(found, odds, strict=False) if odd > _OTHERWISE_ABOVE]
+        said = [_conflict(one, odd) for one, odd in zip(found, odds, strict=True) if odd > _OTHERWISE_ABOVE]
         newest_first = sorted(said, key=lambda one: one.document_date or date.min, reverse=True)
-        return newest_first, several and odds[-1] > _SEVERAL_ABOVE, risky
+        return newest_first, risky
 
     def _parts(
         self, asked: list[BaseMessage], answer: str, passages: Sequence[Passage]
     ) -> Generator[Step, Any, tuple[list[tuple[str, Quoter]], list[str]]]:
         """The single facts that were asked for and are found, beside the answer to the whole; and the others."""
+        if not self._settings.tells_odds or not answer.strip() or not asks_for_several(self._question):
+            return [], []
         grammar = {"type": "grammar", "grammar": prompts.split_grammar()}
         listed = yield from self._ask_one(
             prompts.split(self._question), max_tokens=_SPLIT_TOKENS, response_format=grammar

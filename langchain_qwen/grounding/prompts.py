@@ -75,18 +75,8 @@ _STANDALONE = (
     "Reply with the question only."
 )
 _TRANSLATE = "Translate this question into {language}. Reply with the translation only.\n\n{question}"
-_SEVERAL = "Does this question ask for several facts, not for one? Reply with Yes or No.\n\n{question}"
 _SPLIT = "Split this question into questions that ask for one fact each, each to be understood alone.\n\n{question}"
 _PART = "Answer only this, from the context: {question}"
-# Real turns, since a small model goes by examples rather than by a description.
-_SEVERAL_EXAMPLES = (
-    ("Who built the mill at Garrow?", False),
-    ("When was the mill built, and who runs it today?", True),
-    ("Who won the war between Sparta and Athens?", False),
-    ("What are the capitals of Peru and Chile?", True),
-    ("北海大桥的长度和通车时间分别是多少？", True),
-    ("In which year did Marta Lind and her team win the cup?", False),
-)
 _SPLIT_EXAMPLES = (
     (
         "When was the mill built, and who runs it today?",
@@ -150,14 +140,6 @@ def standalone(conversation: Sequence[BaseMessage]) -> list[BaseMessage]:
 def translation(question: str, language: str) -> list[BaseMessage]:
     """A question in the documents' language."""
     return [HumanMessage(_TRANSLATE.format(language=language, question=question))]
-
-
-def several(question: str) -> list[BaseMessage]:
-    """Whether a question asks for several facts."""
-    messages: list[BaseMessage] = [SystemMessage("You sort questions.")]
-    for example, many in _SEVERAL_EXAMPLES:
-        messages += [HumanMessage(_SEVERAL.format(question=example)), AIMessage("Yes" if many else "No")]
-    return [*messages, HumanMessage(_SEVERAL.format(question=question))]
 
 
 def split(question: str) -> list[BaseMessage]:

@@ -29,7 +29,7 @@ _M = TypeVar("_M", bound=BaseMessage)
 
 
 def pin(message: BaseMessage) -> BaseMessage:
-    """A copy of the message that is never cleared, summarised or dropped, and neither is what belongs to it.
+    """A copy of the message that is never cleared, summarized or dropped, and neither is what belongs to it.
 
     The mark holds for this text and role only: a message that is changed later has to be pinned again.
 
@@ -52,7 +52,7 @@ def summary_message(text: str) -> SystemMessage:
 def quotation(text: str) -> SystemMessage:
     """A summary without its mark.
 
-    What a user said must not gain the rank of a system message by being summarised. So the text stands there as a
+    What a user said must not gain the rank of a system message by being summarized. So the text stands there as a
     quotation, line by line: no line of it can end the quotation.
     """
     quoted = "\n".join(f"> {line}" for line in text.splitlines())

@@ -23,7 +23,7 @@ from langchain_qwen.history.report import TrimReport
 from langchain_qwen.history.shorten import shorten
 from langchain_qwen.history.view import SYSTEM_TURN, Segment, View
 
-Step = Literal["clear", "summarise", "drop"]
+Step = Literal["clear", "summarize", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SummaryRequest:
-    """Messages to summarise.
+    """Messages to summarize.
 
     Attributes:
         messages: The beginning of the prompt as it was sent so far, so that its keys and values may still be cached.
@@ -63,7 +63,7 @@ class SummaryFailure:
     reason: str
 
 
-Summarising = Generator[SummaryRequest, "str | SummaryFailure", None]
+Summarizing = Generator[SummaryRequest, "str | SummaryFailure", None]
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class Replay:
     view: View
     limits: Limits
     keys: list[Key] = field(default_factory=list)
-    summarised: list[int] = field(default_factory=list)
+    summarized: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     shortened: list[int] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -85,10 +85,10 @@ class Replay:
 
     def copy(self) -> Replay:
         """A replay that can be run on without changing this one."""
-        lists = {name: list(getattr(self, name)) for name in ("keys", "summarised", "dropped", "shortened", "failures")}
+        lists = {name: list(getattr(self, name)) for name in ("keys", "summarized", "dropped", "shortened", "failures")}
         return replace(self, view=self.view.copy(), **lists)  # type: ignore[arg-type]
 
-    def run(self, messages: Iterable[BaseMessage]) -> Summarising:
+    def run(self, messages: Iterable[BaseMessage]) -> Summarizing:
         """Read further messages of the history."""
         messages = list(messages)
         if not messages:
@@ -105,7 +105,7 @@ class Replay:
         if self._asks():
             yield from self._call_point()
 
-    def finish(self) -> Summarising:
+    def finish(self) -> Summarizing:
         """Make what was read fit, also where it does not end in a question."""
         if self.view.tokens > self.limits.budget:
             yield from self._cut()
@@ -128,7 +128,7 @@ class Replay:
         return TrimReport(
             kept=tuple(kept),
             cleared=tuple(place for segment in view.body for place in segment.cleared),
-            summarised=tuple(sorted(self.summarised)),
+            summarized=tuple(sorted(self.summarized)),
             dropped=tuple(sorted(self.dropped)),
             shortened=tuple(sorted({*self.shortened} & {*kept})),
             tokens_before=view.tokens_before,
@@ -151,7 +151,7 @@ class Replay:
     def _completes(self, message: BaseMessage) -> bool:
         return self._asks() and role_of(message) != "tool"
 
-    def _call_point(self) -> Summarising:
+    def _call_point(self) -> Summarizing:
         self.view.close()
         self.decided = True
         self.trimmed = False
@@ -170,15 +170,15 @@ class Replay:
         if self._hopeless and self.view.fixed_tokens > self.limits.budget:
             raise self._overflow("at least ")
 
-    def _cut(self) -> Summarising:
+    def _cut(self) -> Summarizing:
         before = self.view.messages()
         for step in self.limits.steps:
             if self.view.tokens <= self.limits.low:
                 break
             if step == "clear":
                 self._clear()
-            elif step == "summarise":
-                yield from self._summarise()
+            elif step == "summarize":
+                yield from self._summarize()
             else:
                 self._drop(self._enough(self.limits.low))
         if self.view.tokens > self.limits.budget and self.limits.oversize == "shorten":
@@ -224,7 +224,7 @@ class Replay:
         if self.view.counter.segment(messages) < segment.tokens:
             self.view.rewrite(segment, messages, cleared=[segment.places[at] for at in gone])
 
-    def _summarise(self) -> Summarising:
+    def _summarize(self) -> Summarizing:
         gone = self._enough(self.limits.low - self.limits.summary_tokens)
         if sum(segment.tokens for segment in gone) <= 2 * self.limits.summary_tokens:
             return  # the summary would be about as long
@@ -239,8 +239,8 @@ class Replay:
             self._drop(self._enough(self.limits.low))
             return
         self.view.remove(gone)
-        self.view.summarise(answer, fold=fold)
-        self.summarised.extend(_places(gone))
+        self.view.summarize(answer, fold=fold)
+        self.summarized.extend(_places(gone))
 
     def _enough(self, target: int) -> list[Segment]:
         """The oldest that can go, so many that the rest has `target` tokens."""

@@ -13,7 +13,7 @@ class TrimReport:
     Attributes:
         kept: Places of messages that are sent, cleared and shortened ones included.
         cleared: Places of tool results whose content is left out.
-        summarised: Places of messages that stand in a summary instead.
+        summarized: Places of messages that stand in a summary instead.
         dropped: Places of messages that are left out.
         shortened: Places of messages whose middle is left out, since one alone was larger than the budget.
         tokens_before: Tokens of the prompt with the whole history, exact.
@@ -33,7 +33,7 @@ class TrimReport:
 
     kept: tuple[int, ...]
     cleared: tuple[int, ...]
-    summarised: tuple[int, ...]
+    summarized: tuple[int, ...]
     dropped: tuple[int, ...]
     shortened: tuple[int, ...]
     tokens_before: int
@@ -52,7 +52,7 @@ class TrimReport:
     @property
     def changed(self) -> bool:
         """Whether what is sent differs from the history."""
-        return bool(self.cleared or self.summarised or self.dropped or self.shortened)
+        return bool(self.cleared or self.summarized or self.dropped or self.shortened)
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, as callbacks get it."""
@@ -61,7 +61,7 @@ class TrimReport:
     def __str__(self) -> str:
         lost = [
             f"{len(places)} {name}"
-            for name in ("cleared", "summarised", "dropped", "shortened")
+            for name in ("cleared", "summarized", "dropped", "shortened")
             if (places := getattr(self, name))
         ]
         return (

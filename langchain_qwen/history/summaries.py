@@ -1,4 +1,4 @@
-"""Blocks of summary, made by a model and remembered by what they summarise."""
+"""Blocks of summary, made by a model and remembered by what they summarize."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from langchain_qwen.capabilities import bound_arguments
 from langchain_qwen.history.counting import PromptCounter, key_of
 from langchain_qwen.history.replay import SummaryFailure, SummaryRequest
 
-# A small model asked to "summarise" tells what was spoken about and leaves out the facts, see benchmarks/RESULTS.md.
+# A small model asked to "summarize" tells what was spoken about and leaves out the facts, see benchmarks/RESULTS.md.
 INSTRUCTION = (
     "Write down what you should remember from our conversation, in the language we speak: first every fact that I told "
     "about myself and others, with its name, number, date or place as it was said, then decisions, wishes and open "
@@ -34,7 +34,7 @@ class Summaries:
         model: The chat model that writes them.
         counter: Counts them.
         max_tokens: The most tokens of one, without the words that introduce it.
-        store: Keeps texts by the hash of what they summarise: the same history gets the same summary. A
+        store: Keeps texts by the hash of what they summarize: the same history gets the same summary. A
             `shelve.open(path)` keeps them over restarts.
         instruction: What the model is told; `{words}` is replaced.
     """

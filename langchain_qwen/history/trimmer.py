@@ -23,7 +23,7 @@ from langchain_qwen.history.view import View
 from langchain_qwen.inputs import messages_of
 from langchain_qwen.prompting import check_conversation
 
-STEPS: tuple[Step, ...] = ("clear", "summarise", "drop")
+STEPS: tuple[Step, ...] = ("clear", "summarize", "drop")
 EVENT = "history_trimmed"
 _REMEMBERED_REPLAYS = 8
 
@@ -53,17 +53,17 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         reserve: Tokens kept free for the answer; None is the model's `max_tokens`, else 2,048, at most an eighth of
             the window.
         tools: What will be bound to the model; they are part of every prompt. None takes those that are bound already.
-        steps: "clear" replaces the contents of old tool results by a note, all but the last `keep_results`; "summarise"
+        steps: "clear" replaces the contents of old tool results by a note, all but the last `keep_results`; "summarize"
             replaces old turns by a block of summary, quoted, behind the system message; "drop" leaves old turns out.
             The default is "clear" and "drop", which call no model.
         pin_first: So many messages at the beginning stay (system messages count).
         high_mark: Share of the budget above which is trimmed.
         low_mark: Share of the budget down to which is trimmed.
         keep_results: So many of the last tool results are never cleared.
-        summariser: The chat model that summarises; None is `model`.
+        summarizer: The chat model that summarizes; None is `model`.
         summary_tokens: The most tokens of one summary.
         summaries: Keeps the texts; `shelve.open(path)` keeps them over restarts. None keeps them in this object.
-        summary_instruction: What the summariser is told; `{words}` is replaced by half of `summary_tokens`.
+        summary_instruction: What the summarizer is told; `{words}` is replaced by half of `summary_tokens`.
         oversize: What to do where a single message is too large: "error" raises, "shorten" leaves out its middle and
             says so in the message and in the report.
         window: Tokens that prompt and answer may have together; None is the checkpoint's. Less means less to compute.
@@ -85,7 +85,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         high_mark: float = 0.9,
         low_mark: float = 0.5,
         keep_results: int = 3,
-        summariser: Runnable[Any, BaseMessage] | None = None,
+        summarizer: Runnable[Any, BaseMessage] | None = None,
         summary_tokens: int = 256,
         summaries: MutableMapping[str, str] | None = None,
         summary_instruction: str = INSTRUCTION,
@@ -121,7 +121,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         self._tools = _plain(bound_arguments(model).get("tools") or ()) if tools is None else _plain(tools)
         self._pin_first = pin_first
         self._summaries = Summaries(
-            summariser or model,
+            summarizer or model,
             self.counter,
             max_tokens=summary_tokens,
             store={} if summaries is None else summaries,
@@ -171,7 +171,7 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         Args:
             history: What `invoke` takes.
             tools: Instead of the trimmer's own, for this call.
-            config: For the summariser.
+            config: For the summarizer.
         """
         config = ensure_config(config)
         work = self._trim(messages_of(history), self._tools if tools is None else _plain(tools))

@@ -169,7 +169,7 @@ class View:
         self.body = [segment for segment in self.body if id(segment) not in ids]
         self._body_tokens -= sum(segment.tokens for segment in gone)
 
-    def summarise(self, text: str, *, fold: bool) -> Segment:
+    def summarize(self, text: str, *, fold: bool) -> Segment:
         """Add a block of summary, or put it in the place of all earlier ones."""
         message = summary_message(text)
         segment = Segment((message,), (), self.counter.segment((message,)), "system", SYSTEM_TURN)

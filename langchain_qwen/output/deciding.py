@@ -7,8 +7,8 @@ a first pass writes an outline: all the calls that the user's last message needs
 arguments that fit the tools' schemas.
 
 After tool results the outline of the same message is written again, word for word, since it does not see them. A second
-question does, and says which calls come next; it leans to "none", and much more so where the outline holds no call
-that has not been made. What the examples are is the same for every call and comes from the prefix cache.
+question does, and says which calls come next: of those that are outlined and not made yet, or, where all have been, of
+any, leaning much more to "none". What the examples are is the same for every call and comes from the prefix cache.
 
 Both questions show tools by name, arguments and first sentence, and the end of the conversation with long texts cut in
 their middle, without system messages, which say how to answer: they decide, and the answer itself is generated from the
@@ -20,14 +20,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_qwen.output import grammars
 from langchain_qwen.output.call_examples import NEXT, NONE, OUTLINE, THEN, Question
 from langchain_qwen.output.plan import OutputPlan, Tool
-from langchain_qwen.prompting.roles import says_error
 
 WORDS = "No tool is needed. Answer the user in plain words."
 MAX_TOKENS = 192
@@ -36,6 +35,8 @@ _MOST_MESSAGES = 12
 _MOST_CHARACTERS = 600
 _MOST_ARGUMENTS = 160
 _UNKNOWN = "=?"
+_FURTHER = -1.0
+"""Added to the logit of one more line in an outline: small models go on with what nobody asked for."""
 
 Roles = Sequence[Mapping[str, Any]]
 
@@ -57,7 +58,7 @@ class _Leanings:
 
 # By hidden size: small models lean to one side whatever they are asked. On 192 conversations of our own these judge
 # nearly as few wrongly as any.
-_LEANINGS = {896: _Leanings(-0.5, 0.3, 1.0), 1536: _Leanings(0.8, 1.5, 3.0)}
+_LEANINGS = {896: _Leanings(-0.5, 0.3, 1.0), 1536: _Leanings(0.8, 1.2, 2.5)}
 _OTHERS = _Leanings(0.5, 1.0, 2.0)
 
 
@@ -73,12 +74,23 @@ def outline(plan: OutputPlan, roles: Roles) -> list[dict[str, Any]]:
 
 def outline_grammar(plan: OutputPlan) -> str:
     """The form of an outline."""
-    return _grammar(plan, f' ("\\n" ("{THEN}")? call){{0,{_MOST_CALLS - 1}}}')
+    return _grammar(plan.tools, f' ("\\n" ("{THEN}")? call){{0,{_MOST_CALLS - 1}}}')
 
 
-def outline_leaning(hidden_size: int) -> float:
-    """What to add to the logit of the first token of `NONE` in an outline."""
-    return _LEANINGS.get(hidden_size, _OTHERS).outline
+def outline_bias(hidden_size: int, none: int, further: Iterable[int]) -> dict[int, float]:
+    """What to add to logits in an outline.
+
+    Args:
+        hidden_size: Of the model.
+        none: The first token of `NONE`.
+        further: The tokens that end a call and begin a line, see `ends_a_call`.
+    """
+    return {**dict.fromkeys(further, _FURTHER), none: _LEANINGS.get(hidden_size, _OTHERS).outline}
+
+
+def ends_a_call(token: bytes) -> bool:
+    """Whether a token ends a call that is followed by another one."""
+    return token.endswith(b")\n")
 
 
 def has_results(roles: Roles) -> bool:
@@ -91,21 +103,20 @@ def next_calls(plan: OutputPlan, roles: Roles) -> list[dict[str, Any]]:
     return _prompt(NEXT, plan, roles)
 
 
-def next_grammar(plan: OutputPlan) -> str:
-    """The form of its answer."""
-    return _grammar(plan, f' ("\\n" call){{0,{_MOST_CALLS - 1}}}' if plan.several else "")
+def due(outlined: str, roles: Roles) -> Counter[str]:
+    """How often each tool is still to be called, by what was said to `outline` and has succeeded since."""
+    counted = Counter(_name(line) for line in outlined.split("\n") if "(" in line)
+    return counted - Counter(_succeeded(roles[_last_question(roles) + 1 :]))
 
 
-def next_leaning(hidden_size: int, outlined: str, roles: Roles) -> float:
-    """What to add to the logit of the first token of `NONE` after results.
+def next_grammar(plan: OutputPlan, due: Container[str]) -> str:
+    """The form of its answer. Where calls are due it names no other tools."""
+    tools = [tool for tool in plan.tools if tool["function"]["name"] in due] or plan.tools
+    return _grammar(tools, f' ("\\n" call){{0,{_MOST_CALLS - 1}}}' if plan.several else "")
 
-    Args:
-        hidden_size: Of the model.
-        outlined: What was said to `outline`.
-        roles: The conversation.
-    """
-    due = Counter(_name(line) for line in outlined.split("\n") if "(" in line)
-    due -= Counter(_succeeded(roles[_last_question(roles) + 1 :]))
+
+def next_leaning(hidden_size: int, *, due: bool) -> float:
+    """What to add to the logit of the first token of `NONE` after results."""
     leanings = _LEANINGS.get(hidden_size, _OTHERS)
     return leanings.due if due else leanings.done
 
@@ -149,7 +160,7 @@ def _succeeded(roles: Roles) -> Iterator[str]:
     for role in roles:
         if role["role"] == "tool":
             name = waiting.pop(0) if waiting else ""
-            if not says_error(role["content"]):
+            if "error" not in role["content"][:40].lower():  # a result that is an error begins so in a prompt
                 yield name
         else:
             waiting = [call["function"]["name"] for call in role.get("tool_calls") or ()]
@@ -168,8 +179,8 @@ def _prompt(question: Question, plan: OutputPlan, roles: Roles) -> list[dict[str
     return asked
 
 
-def _grammar(plan: OutputPlan, further: str) -> str:
-    names = " | ".join(json.dumps(tool["function"]["name"]) for tool in plan.tools)
+def _grammar(tools: Sequence[Tool], further: str) -> str:
+    names = " | ".join(json.dumps(tool["function"]["name"]) for tool in tools)
     call = f"call: ({names}) ARGUMENTS\nARGUMENTS: /\\([^()\\n]{{0,{_MOST_ARGUMENTS}}}\\)/"
     return f"start: {json.dumps(NONE)} | call{further}\n{call}"
 

@@ -31,11 +31,6 @@ def json_schema(schema: Mapping[str, Any]) -> str:
     return _json_schema(_text(schema))
 
 
-def json_object() -> str:
-    """The answer is a JSON object."""
-    return json_schema({"type": "object"})
-
-
 def tool_calls(tools: Sequence[Tool], *, parallel: bool) -> str:
     """The answer is a call of one of `tools`, or several calls where `parallel`, in Qwen's form.
 

@@ -99,11 +99,6 @@ def _in_order_of_calls(messages: Sequence[BaseMessage]) -> list[tuple[int, BaseM
     return ordered
 
 
-def says_error(result: str) -> bool:
-    """Whether a tool's result tells the model that the tool failed."""
-    return "error" in result[:40].lower()
-
-
 def _to_role(message: BaseMessage, index: int) -> Role:
     match message:
         case HumanMessage():
@@ -115,7 +110,8 @@ def _to_role(message: BaseMessage, index: int) -> Role:
             return {"role": "system", "content": text_of(message, index)}
         case ToolMessage() | FunctionMessage():
             text = text_of(message, index)
-            failed = isinstance(message, ToolMessage) and message.status == "error" and not says_error(text)
+            says_so = "error" in text[:40].lower()
+            failed = isinstance(message, ToolMessage) and message.status == "error" and not says_so
             return {"role": "tool", "content": f"Error: {text}" if failed else text}
         case ChatMessage():
             if role := _ROLE_OF_CHAT_MESSAGE.get(message.role):

@@ -11,6 +11,8 @@ from langchain_qwen.prompting import Tokenizer
 
 ROW_TOKENS, SHORTEST_ROW = 512, 32
 MOST_ROWS = 256
+# Prose, code, tables, calls of tools and a dozen languages, in our own words.
+BUILT_IN = Path(__file__).with_name("mix.jsonl")
 HELD_OUT_EVERY, MOST_HELD_OUT = 8, 16
 
 
@@ -39,8 +41,16 @@ def calibration_texts(content: str, path: Path) -> Iterator[str]:
         yield row["text"]
 
 
-def split_rows(texts: list[str], tokenizer: Tokenizer, path: Path) -> tuple[list[list[int]], list[list[int]]]:
+def split_rows(
+    texts: list[str], tokenizer: Tokenizer, path: Path, most: int | None = None
+) -> tuple[list[list[int]], list[list[int]]]:
     """Rows of token ids for calibration, and others, held out, for the report.
+
+    Args:
+        texts: What they are cut from.
+        tokenizer: The model's.
+        path: Where the texts come from, for the error.
+        most: Rows for calibration, taken from all over a longer text; None is `MOST_ROWS`.
 
     Raises:
         InvalidParameterError: The text is too short for both.
@@ -59,7 +69,7 @@ def split_rows(texts: list[str], tokenizer: Tokenizer, path: Path) -> tuple[list
     used = [row for i, row in enumerate(rows) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
     if len(rows) < HELD_OUT_EVERY:
         used = rows[:-1]
-    return _spread(used, MOST_ROWS), _spread(held_out, MOST_HELD_OUT)
+    return _spread(used, most or MOST_ROWS), _spread(held_out, MOST_HELD_OUT)
 
 
 def _spread(rows: list[list[int]], most: int) -> list[list[int]]:

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Category(str, Enum):
-    """MLCommons' hazard taxonomy (S1 to S14), then categories of this package."""
+    """MLCommons' hazard taxonomy (S1 to S14, in its order), then categories of this package."""
 
     VIOLENT_CRIMES = "violent_crimes"
     NON_VIOLENT_CRIMES = "non_violent_crimes"
@@ -28,30 +28,3 @@ class Category(str, Enum):
     INJECTION = "injection"
     PROFANITY = "profanity"
     OFF_TOPIC = "off_topic"
-
-    @property
-    def mlcommons(self) -> str | None:
-        """The code of MLCommons' taxonomy, None outside it."""
-        place = list(Category).index(self) + 1
-        return f"S{place}" if place <= 14 else None
-
-    @property
-    def openai(self) -> tuple[str, ...]:
-        """The nearest categories of OpenAI's moderation; none where it has no such thing."""
-        return _OPENAI.get(self, ())
-
-
-HAZARDS = tuple(category for category in Category if category.mlcommons)
-
-_OPENAI = {
-    Category.VIOLENT_CRIMES: ("violence", "illicit/violent"),
-    Category.NON_VIOLENT_CRIMES: ("illicit",),
-    Category.SEX_CRIMES: ("sexual", "illicit"),
-    Category.CHILD_EXPLOITATION: ("sexual/minors",),
-    Category.INDISCRIMINATE_WEAPONS: ("illicit/violent",),
-    Category.HATE: ("hate", "hate/threatening", "harassment"),
-    Category.SELF_HARM: ("self-harm", "self-harm/intent", "self-harm/instructions"),
-    Category.SEXUAL_CONTENT: ("sexual",),
-    Category.CODE_ABUSE: ("illicit",),
-    Category.PROFANITY: ("harassment",),
-}

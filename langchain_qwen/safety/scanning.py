@@ -160,23 +160,6 @@ class TextScanner:
                 yield from ((number, match) for match in _matches(detector, view, 0, text))
 
 
-class DetectorStream:
-    """One detector over one arriving text."""
-
-    def __init__(self, detector: Detector, *, as_json: bool = False):
-        self.detector = detector
-        self._scanner = TextScanner([detector], as_json=as_json)
-
-    @property
-    def certain(self) -> int:
-        """Nothing that is found later begins before this place of the original text."""
-        return self._scanner.certain
-
-    def feed(self, piece: str, *, final: bool = False) -> list[Match]:
-        """Read on, and give what has become certain."""
-        return [match for _, match in self._scanner.feed(piece, final=final)]
-
-
 class _Scan:
     """How far a detector has got in a view of the text."""
 

@@ -11,5 +11,5 @@ void lq_runner_free(lq_runner *);
 int lq_pack_int4(const float *, int rows, int cols, int group, uint8_t *);
 int lq_pack_int8(const float *, int rows, int cols, int group, uint8_t *);
 int lq_pack_bf16(const float *, int rows, int cols, int group, uint8_t *);
-int lq_pack_k4(const float *, const float *cost, int rows, int cols, int group, uint8_t *);
+int lq_pack_k4(const float *, int rows, int cols, int group, uint8_t *);
 int lq_repack_gguf(const uint8_t *blocks, int type, int rows, int cols, uint8_t *);

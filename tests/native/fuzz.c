@@ -52,7 +52,7 @@ static lq_matrix matrix(int format, int group, int rows, int cols, int with_bias
         if (lq_repack_gguf(blocks, type, rows, cols, data)) abort();
         free(blocks);
     } else if (format == LQ_K4) {
-        if (lq_pack_k4(weights, NULL, rows, cols, group, data)) abort();
+        if (lq_pack_k4(weights, rows, cols, group, data)) abort();
     } else if ((format == LQ_INT4 ? lq_pack_int4 : format == LQ_INT8 ? lq_pack_int8 : lq_pack_bf16)(weights, rows, cols, group,
                                                                                                    data)) {
         abort();
@@ -171,10 +171,12 @@ static void run(const lq_model *m, const int *lengths, float *const *inputs, int
         const int num_panels = m->vocab / 8;
         int32_t *panels = malloc(sizeof(int32_t) * (size_t)num_panels);
         for (int p = 0; p < num_panels; p++) panels[p] = num_panels - 1 - p;
+        const int widths = 2 * m->hidden + m->heads * m->head_dim + m->ffn;
+        float *inputs = malloc(sizeof(float) * ((size_t)tokens * m->num_layers * widths + (size_t)wanted * m->hidden));
         lq_step step = {tokens, position, table, blocks, cosine, sine, hidden, wanted, wanted_token, out,
-                        num_panels, in_chunks ? panels : NULL};
+                        num_panels, in_chunks ? panels : NULL, in_chunks ? inputs : NULL};
         lq_runner_step(runner, &step);
-        free(panels);
+        free(panels), free(inputs);
         for (int w = 0; w < wanted; w++)
             memcpy(logits + (size_t)owner[w] * m->vocab, out + (size_t)w * m->vocab, sizeof(float) * (size_t)m->vocab);
         free(hidden), free(cosine), free(sine), free(out);

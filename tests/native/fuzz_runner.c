@@ -79,7 +79,7 @@ static void step(lq_runner *r, const lq_model *m, int num_blocks, int tokens) {
     *wanted = tokens - 1;
     float *cosine = memory((int64_t)(count * half * 4)), *sine = memory((int64_t)(count * half * 4));
     float *hidden = memory((int64_t)(count * (size_t)m->hidden * 4)), *logits = malloc((size_t)m->vocab * 4);
-    const lq_step s = {tokens, position, table, blocks, cosine, sine, hidden, 1, wanted, logits, 0, NULL};
+    const lq_step s = {tokens, position, table, blocks, cosine, sine, hidden, 1, wanted, logits, 0, NULL, NULL};
     lq_runner_step(r, &s);
     free(position), free(table), free(blocks), free(wanted), free(cosine), free(sine), free(hidden), free(logits);
 }

@@ -256,7 +256,7 @@ def test_a_callback_may_close_the_model(tiny_checkpoint):
 
 
 def test_closing_from_other_threads_ends_everyone(tiny_checkpoint):
-    settings = {"device": "cpu", "max_tokens": 400, "kv_cache_bytes": 5 << 20, "logit_bias": {264: -100, 266: -100}}
+    settings = {"device": "cpu", "max_tokens": 1500, "kv_cache_bytes": 5 << 20, "logit_bias": {264: -100, 266: -100}}
     model = ChatQwen(model=str(tiny_checkpoint), **settings)
     streams = [model.stream("x" * n) for n in range(1, 5)]
     for stream in streams:

@@ -1,28 +1,34 @@
-"""A real vLLM server on this machine's CPU, with the real 0.5B.
+"""A real vLLM server on this machine's CPU, alone or under Ray Serve with two replicas, with the real 0.5B.
 
-`make test-vllm` makes its environment (environment.py) and starts one for the session. LANGCHAIN_QWEN_SERVER names the
-`base_url` of one that runs already, with the name `qwen` for the model.
+`make test-vllm` makes its environment (environment.py) and starts one for the session; `make test-ray` does so with
+Ray (LANGCHAIN_QWEN_RAY names its environment). LANGCHAIN_QWEN_SERVER names the `base_url` of one that runs already,
+with the name `qwen` for the model.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from langchain_core.messages import HumanMessage
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.checkpoints import resolve
+from langchain_qwen.checkpoints.pulling import in_safetensors
+from tests.vllm.ray_cluster import free_port, ray_serve
 
 MODEL = "coder-0.5b"
 SERVED = "qwen"
 WINDOW = 8192
+RAY = os.environ.get("LANGCHAIN_QWEN_RAY", "")
 ENVIRONMENT = Path(os.environ.get("LANGCHAIN_QWEN_VLLM", Path(__file__).parents[2] / ".venv-vllm"))
 START_S = 600  # it takes one to three minutes
 SETTINGS = {
@@ -46,14 +52,18 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if running := os.environ.get("LANGCHAIN_QWEN_SERVER"):
         yield running
         return
+    logs = tmp_path_factory.mktemp("server")
+    with ray_serve(Path(RAY), weights(), logs) if RAY else _vllm(logs) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _vllm(logs: Path) -> Iterator[str]:
     vllm = ENVIRONMENT / "bin" / "vllm"
     if not vllm.exists():
         pytest.skip(f"there is no vLLM in {ENVIRONMENT}; `make test-vllm` installs it")
-    log = tmp_path_factory.mktemp("vllm") / "log"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(vllm), "serve", str(resolve(MODEL).path), "--served-model-name", SERVED]
+    log, port = logs / "log", free_port()
+    command = [str(vllm), "serve", str(weights()), "--served-model-name", SERVED]
     with log.open("w") as output:
         server = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port), *FLAGS],
@@ -72,6 +82,21 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
+
+
+def weights() -> Path:
+    """The checkpoint in safetensors, as vLLM reads it."""
+    return in_safetensors(resolve(MODEL), "bf16").path
+
+
+def engine_of(model: ChatQwen) -> Any:
+    """What generates."""
+    return model._backend.engine(model._open().checkpoint)
+
+
+def prompt(model: ChatQwen, text: str) -> tuple[int, ...]:
+    """Ids of a conversation of one message."""
+    return tuple(model.prompter.encode([HumanMessage(text)]))
 
 
 def _wait(server: subprocess.Popen[bytes], address: str, log: Path) -> None:

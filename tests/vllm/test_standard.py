@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from langchain_core.messages import AIMessage
-from langchain_tests.integration_tests import ChatModelIntegrationTests
 
-from langchain_qwen import ChatQwen
+from tests.integration_tests import test_standard
 from tests.vllm.conftest import MODEL, SERVED
 
 
-class TestChatQwenAtServer(ChatModelIntegrationTests):
+class TestChatQwenAtServer(test_standard.TestChatQwen):
     @pytest.fixture(autouse=True)
     def _server(self, base_url):
         type(self)._base_url = base_url
-
-    @property
-    def chat_model_class(self):
-        return ChatQwen
 
     @property
     def chat_model_params(self):
@@ -31,27 +25,5 @@ class TestChatQwenAtServer(ChatModelIntegrationTests):
         }
 
     @property
-    def supports_json_mode(self):
-        return True
-
-    @property
-    def has_tool_choice(self):
-        return True
-
-    @property
-    def returns_usage_metadata(self):
-        return True
-
-    @property
-    def supported_usage_metadata_details(self):
-        return {"invoke": ["cache_read_input"], "stream": ["cache_read_input"]}
-
-    def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
-        model = ChatQwen(**self.chat_model_params)
-        # vLLM's blocks on a CPU are of 128 tokens.
-        question = "Which of these is a colour: " + ", ".join(f"word{i}" for i in range(80)) + ", red?"
-        model.invoke(question, max_tokens=2)
-        if not stream:
-            return model.invoke(question, max_tokens=2)
-        chunks = list(model.stream(question, max_tokens=2))
-        return sum(chunks[1:], chunks[0])
+    def supports_model_override(self):
+        return False  # the server has one

@@ -37,7 +37,8 @@ def doctor(model: str, *, as_json: bool) -> bool:
     usable = not any(level == "problem" for level, _, _ in findings)
     if as_json:
         told = [dict(zip(("level", "what", "todo"), finding, strict=True)) for finding in findings]
-        show(json.dumps({**asdict(report), "findings": told, "usable": usable}, indent=2, ensure_ascii=False))
+        about = {**asdict(report), "engine": dict(zip(("name", "why"), report.engine, strict=True))}
+        show(json.dumps({**about, "findings": told, "usable": usable}, indent=2, ensure_ascii=False))
         return usable
     show(_facts(report))
     show("")
@@ -66,6 +67,7 @@ def _facts(report: Report) -> Table:
         ("model", f"{report.model}: {report.folder or 'not on this machine'}"),
         ("device", f"{report.device} (torch sees {facts.gpus[0].name if facts.gpus else 'no GPU'})"),
         ("precision", f"{report.precision} (what auto takes here)"),
+        ("engine", "{}: {}".format(*report.engine)),
         ("CPU", f"{facts.cpu}, {', '.join(facts.instruction_sets) or 'no instruction sets that help'}"),
         ("cores", f"{facts.physical_cores}, usable {facts.usable_cores}{threads}"),
         ("memory", f"{free} free of {total}, now read at {speed}/s"),

@@ -28,7 +28,10 @@ PACKAGES = (
     *("langchain-qwen", "langchain-core", "torch", "transformers", "tokenizers", "tiktoken", "safetensors"),
     *("huggingface-hub", "llguidance", "numpy"),
 )
-EXTRAS = {"agents": ("langchain",), "gptq": ("optimum", "gptqmodel"), "bnb": ("bitsandbytes", "accelerate")}
+EXTRAS = {
+    **{"agents": ("langchain",), "gptq": ("optimum", "gptqmodel"), "bnb": ("bitsandbytes", "accelerate")},
+    "vllm": ("vllm",),
+}
 # The instructions that matter for products of low-precision numbers, as Linux names them on x86 and on ARM.
 INSTRUCTION_SETS = {
     **{"avx2": "AVX2", "avx_vnni": "AVX-VNNI", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI"},

@@ -9,7 +9,17 @@ from pathlib import Path
 from langchain_qwen.checkpoints import RELEASES, choose_device, choose_precision, resolve
 from langchain_qwen.checkpoints.quantisation import PREQUANTIZED
 from langchain_qwen.cli.doctor.facts import Facts, look
-from langchain_qwen.cli.doctor.fit import BITSANDBYTES, CPU_ENGINE, KNOWN, PRECISIONS, Architecture, Fit, fit, runner
+from langchain_qwen.cli.doctor.fit import (
+    BITSANDBYTES,
+    CPU_ENGINE,
+    KNOWN,
+    PRECISIONS,
+    TORCH,
+    Architecture,
+    Fit,
+    fit,
+    runner,
+)
 from langchain_qwen.engine.runners.cpu.kernels import VARIABLE
 from langchain_qwen.errors import CheckpointError, ModelNotFoundError
 
@@ -52,6 +62,16 @@ class Report:
     def native(self) -> bool:
         """Whether the CPU engine would run the model."""
         return self.device == "cpu" and self.facts.engine_built
+
+    @property
+    def engine(self) -> tuple[str, str]:
+        """What would generate answers, and why."""
+        if self.native:
+            idle = "; vLLM is installed, and is for GPUs" if self.facts.extras["vllm"] else ""
+            return CPU_ENGINE, f"there is no GPU{idle}"
+        if self.device == "cpu":
+            return TORCH, "there is no GPU, and the CPU engine was not built"
+        return TORCH, f"there is {self.facts.gpus[0].name if self.facts.gpus else 'a GPU'}"
 
 
 def examine(model: str) -> Report:
@@ -99,7 +119,7 @@ def gigabytes(size: float) -> str:
 
 def advise(report: Report) -> list[Finding]:
     """All findings, problems first."""
-    found = [*_model(report), *_memory(report), *_engine(report), *_torch(report)]
+    found = [*_model(report), *_memory(report), *_engine(report), *_vllm(report), *_torch(report)]
     return sorted(found, key=lambda finding: LEVELS.index(finding[0]))
 
 
@@ -177,6 +197,17 @@ def _engine(report: Report) -> Iterator[Finding]:
     if fp32 and not report.native and not BF16_INSTRUCTIONS & set(facts.instruction_sets):
         what = "--precision bf16: without bf16 instructions torch reads prompts five times slower in it than in fp32"
         yield "slow", what, "leave --precision at auto"
+
+
+def _vllm(report: Report) -> Iterator[Finding]:
+    if not report.device.startswith("cuda") or report.quantised == "gguf":
+        return
+    what = (
+        "torch would run the model on the GPU, which is right for one caller; vLLM serves many at once there (its use "
+        "by this package is tested on CPUs alone)"
+    )
+    install = "" if report.facts.extras["vllm"] else 'pip install "langchain-qwen[vllm]", then '
+    yield "hint", what, f'{install}write ChatQwen(engine="vllm")'
 
 
 def _torch(report: Report) -> Iterator[Finding]:

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from langchain_qwen.engine.protocol import Event, Finished, Request, Started, Token
-from langchain_qwen.errors import EngineError, InvalidParameterError, ServerCapabilityError
+from langchain_qwen.engine.vllm.parameters import likeliest, sampling_fields
+from langchain_qwen.errors import EngineError, ServerCapabilityError
 
-MOST_BIAS = 100.0  # the server cuts more than this to it, without a word
 LONGEST_LINE = 16 << 20  # bytes; the first one repeats the prompt's ids
 PROVEN = 32  # tokens whose text was what it should be: it is the same tokenizer
-# Names the dialect. Without it the server guesses, and its other reader of Lark drops what it does not know.
-HEADER = "%llguidance {}\n"
 GUIDANCE = "--structured-outputs-config.backend guidance"
 
 
@@ -31,46 +29,21 @@ class ToldError(Exception):
 
 
 def body(model: str, request: Request) -> dict[str, Any]:
-    """The request as JSON. Every parameter is sent: what is left out, a server fills from its own defaults.
+    """The request as JSON.
 
     Raises:
         InvalidParameterError: A bias that the server would change.
     """
-    sampling = request.sampling
-    for token, bias in sampling.logit_bias.items():
-        if not -MOST_BIAS <= bias <= MOST_BIAS:
-            raise InvalidParameterError(
-                f"logit_bias of token {token} is {bias}; a server takes -100 to 100 and cuts what is beyond"
-            )
-    sent: dict[str, Any] = {
+    return {
+        **sampling_fields(request),
         "model": model,
         "prompt": list(request.prompt_ids),
-        "max_tokens": request.max_tokens,
-        "min_tokens": min(sampling.min_tokens, request.max_tokens),
-        "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-        "min_p": sampling.min_p,
-        "repetition_penalty": sampling.repetition_penalty,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "seed": sampling.seed & (1 << 63) - 1,
-        "stop_token_ids": sorted(request.stop_ids),
-        "ignore_eos": True,  # what ends an answer is said above
-        "skip_special_tokens": False,
-        "spaces_between_special_tokens": False,
         "add_special_tokens": False,
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_token_ids": True,
+        **({} if request.top_logprobs is None else {"return_tokens_as_token_ids": True}),
     }
-    if sampling.logit_bias:
-        sent["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
-    if request.top_logprobs is not None:
-        sent |= {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
-    if request.constraint is not None:
-        sent["structured_outputs"] = {"grammar": HEADER + request.constraint.grammar.removeprefix(HEADER)}
-    return sent
 
 
 class Reply:
@@ -187,8 +160,8 @@ class Reply:
         if not logprobs:
             raise ServerCapabilityError("the server sends no log probabilities; start it with `--max-logprobs 20`")
         likely = logprobs["top_logprobs"][position] if count else {}
-        best = sorted(((_id(name), value) for name, value in likely.items()), key=_rank)
-        return Token(token, logprobs["token_logprobs"][position], tuple(best[:count]))
+        best = likeliest(((_id(name), value) for name, value in likely.items()), count)
+        return Token(token, logprobs["token_logprobs"][position], best)
 
     def _compare(self, text: str) -> None:
         """Ids that come back as they went prove nothing; their text does. It may lag behind by what is no character."""
@@ -216,10 +189,6 @@ class Reply:
 def _id(name: str) -> int:
     """Of "token_id:N"."""
     return int(name.removeprefix("token_id:"))
-
-
-def _rank(entry: tuple[int, float]) -> tuple[float, int]:
-    return -entry[1], entry[0]
 
 
 def _other_vocabulary(what: str) -> ServerCapabilityError:

@@ -51,7 +51,7 @@ HEALTHY = Facts(
     torch_build="cpu",
     torch_threads=4,
     packages={"transformers": "5.0"},
-    extras={"gptq": False, "bnb": False},
+    extras={"gptq": False, "bnb": False, "vllm": False},
     own_cache=Cache("/own", {}, 90 * GB),
     hub_cache=Cache("/hub", {}, 90 * GB),
     hub="the hub",
@@ -178,7 +178,7 @@ def test_a_name_that_is_nothing():
     ("native", "installed", "expected"), [(True, False, []), (False, False, ["problem"]), (False, True, [])]
 )
 def test_a_quantised_checkpoint_needs_an_extra_where_torch_runs_it(native, installed, expected):
-    extras = {"gptq": installed, "bnb": False}
+    extras = {"gptq": installed, "bnb": False, "vllm": False}
     report = healthy(quantised="gptq", precision="gptq", fits=[], engine_built=native, extras=extras)
     assert levels(report, "GPTQ weights") == expected
 
@@ -216,7 +216,24 @@ def test_gpus():
         assert ("need no torch" in remedy) is told
     assert levels(healthy(nvidia_driver=True), "sees no GPU") == ["slow"]
     gpu = Gpu("G", 8 * GB, 8 * GB)
-    assert advise(healthy(torch_build="CUDA 13.0", device="cuda", precision="bf16", gpus=[gpu])) == []
+    report = healthy(torch_build="CUDA 13.0", device="cuda", precision="bf16", gpus=[gpu])
+    assert [level for level, *_ in advise(report)] == ["hint"]  # of vLLM
+
+
+def test_which_engine_and_why():
+    with_vllm = {**HEALTHY.extras, "vllm": True}
+    assert healthy().engine == ("CPU engine", "there is no GPU")
+    assert healthy(extras=with_vllm).engine == ("CPU engine", "there is no GPU; vLLM is installed, and is for GPUs")
+    assert without_engine().engine == ("torch", "there is no GPU, and the CPU engine was not built")
+    on_gpu = {"torch_build": "CUDA 13.0", "device": "cuda", "precision": "bf16", "gpus": [Gpu("G", 8 * GB, 8 * GB)]}
+    assert healthy(**on_gpu).engine == ("torch", "there is G")
+    ((_, what, todo),) = advise(healthy(**on_gpu))
+    assert "tested on CPUs alone" in what
+    assert todo == 'pip install "langchain-qwen[vllm]", then write ChatQwen(engine="vllm")'
+    ((*_, todo),) = advise(healthy(**on_gpu, extras=with_vllm))
+    assert todo == 'write ChatQwen(engine="vllm")'
+    apple = healthy(torch_build="cpu", device="mps", precision="bf16", gpus=[Gpu("Apple GPU", None, None)])
+    assert levels(apple, "vLLM") == levels(healthy(extras=with_vllm), "vLLM") == []
 
 
 def test_no_torch():
@@ -339,6 +356,7 @@ def test_on_this_machine(run, tiny_checkpoint):
 def test_for_machines(run, tiny_checkpoint):
     report = json.loads(run("doctor", "--model", tiny_checkpoint, "--json").stdout)
     assert report["usable"]
+    assert report["engine"]["name"] in (CPU_ENGINE, "torch")
     assert report["folder"] == str(tiny_checkpoint)
     assert report["facts"]["read_bandwidth"] > 1e8
     assert [fit["precision"] for fit in report["fits"]] == list(PRECISIONS)

@@ -1,4 +1,4 @@
-"""`langchain-qwen quantize`, with GPTQModel replaced by a writer of the same format."""
+"""`langchain-qwen quantize`, with GPTQModel replaced by a writer of the same format, and int4 as it is."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from langchain_qwen.checkpoints import open_folder
+from langchain_qwen.checkpoints import open_folder, resolve
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.prompting import Tokenizer
-from langchain_qwen.quantizing import calibration_texts, split_rows
+from langchain_qwen.quantizing import BUILT_IN, calibration_texts, split_rows
+from langchain_qwen.quantizing import int4 as int4_module
 from langchain_qwen.quantizing.calibration import MOST_ROWS
 from tests.quantised import Variant, write_quantised
 
@@ -205,3 +206,54 @@ class TestCalibrationText:
     def test_too_little_text(self, tiny_checkpoint):
         with pytest.raises(InvalidParameterError, match="at least 544 tokens"):
             split_rows(["too short"], tokenizer(tiny_checkpoint), Path("x"))
+
+
+class TestInt4:
+    @pytest.fixture
+    def quantize(self, run, tiny_checkpoint, tmp_path, monkeypatch):
+        monkeypatch.setenv("LANGCHAIN_QWEN_CACHE", str(tmp_path / "cache"))
+        return lambda *options: run("quantize", tiny_checkpoint, tmp_path / "made.gguf", "--method", "int4", *options)
+
+    def test_a_file_and_a_report(self, quantize, calibration, tmp_path):
+        result = quantize("--calibration", calibration)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout == f"{tmp_path / 'made.gguf'}\n"
+        assert "perplexity" in result.stderr
+        assert f'ChatQwen(model="{tmp_path / "made.gguf"}")' in result.stderr
+        assert resolve(str(tmp_path / "made.gguf")).gguf == (tmp_path / "made.gguf",)
+
+    def test_a_mix_of_our_own(self, quantize, tiny_checkpoint, monkeypatch):
+        read = {}
+        monkeypatch.setattr(
+            "langchain_qwen.quantizing.quantize_int4", lambda source, target, rows: read.update(rows=rows) or source
+        )
+        monkeypatch.setattr("langchain_qwen.cli.quantize._finish", lambda *_: None)
+        assert quantize().exit_code == 0
+        tokens = tokenizer(tiny_checkpoint)
+        texts = list(calibration_texts(BUILT_IN.read_text(encoding="utf-8"), BUILT_IN))
+        assert read["rows"] == split_rows(texts, tokens, BUILT_IN, int4_module.MOST_ROWS)[0]
+        assert any("北" in text or "镇" in text for text in texts)
+        assert any("def " in text for text in texts)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--bits", "4"], "--bits cannot be chosen for int4"),
+            (["--group-size", "32", "--act-order"], "--group-size, --act-order cannot be chosen"),
+        ],
+    )
+    def test_options_of_the_other_method(self, quantize, options, message):
+        result = quantize(*options)
+        assert result.exit_code == 1
+        assert message in result.stderr
+
+    def test_a_wrong_target_is_told_before_anything_is_read(self, run, tiny_checkpoint, tmp_path):
+        result = run("quantize", tiny_checkpoint, tmp_path / "folder", "--method", "int4")
+        assert result.exit_code == 1
+        assert "name one whole file" in result.stderr
+
+
+def test_gptq_needs_a_text(run, tiny_checkpoint, tmp_path):
+    result = run("quantize", tiny_checkpoint, tmp_path / "target")
+    assert result.exit_code == 1
+    assert "--calibration notes.txt" in result.stderr

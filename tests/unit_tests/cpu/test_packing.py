@@ -49,17 +49,6 @@ def test_super_blocks_fit_better_than_plain_groups_of_the_same_size(pool, super_
     assert ours < 0.9 * np.square(rounding_to_nearest(weights, 32) - weights).mean()
 
 
-def test_columns_that_cost_more_are_fitted_better(pool):
-    random = np.random.default_rng(3)
-    weights = random.normal(size=(64, 512)).astype(np.float32) * 0.02
-    cost = random.lognormal(sigma=1.5, size=512).astype(np.float32)
-    plain, weighted = (unpack(pack([weights], K4, 256, pool, c)) for c in (None, cost))
-    errors = [(np.square(values - weights) * cost).mean() for values in (plain, weighted)]
-    assert errors[1] < 0.9 * errors[0]
-    same = pack([weights], K4, 256, pool, np.full(512, 3, np.float32))
-    np.testing.assert_allclose(unpack(same), plain, rtol=1e-3, atol=1e-3)
-
-
 @pytest.mark.parametrize("bad", [np.inf, np.nan, 1e9])
 def test_super_blocks_refuse_what_is_no_weight(pool, bad):
     weights = np.zeros((8, 256), np.float32)

@@ -91,6 +91,37 @@ def unpack_all(parts) -> np.ndarray:
     return np.concatenate([unpack(part) for part in parts])
 
 
+def test_the_inputs_of_the_matrices_are_those_that_transformers_has(folders, runners):
+    folder, runner, tokens = folders["bf16"], runners["bf16"], [int(i) for i in np.arange(3, 40)]
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    expected = {}
+
+    def note(name):
+        return lambda module, args: expected.__setitem__(name, args[0][0].numpy())
+
+    for i, layer in enumerate(model.model.layers):
+        parts = {"qkv": layer.self_attn.q_proj, "out": layer.self_attn.o_proj}
+        parts |= {"gate_up": layer.mlp.up_proj, "down": layer.mlp.down_proj}
+        for name, module in parts.items():
+            module.register_forward_pre_hook(note(f"{i}.{name}"))
+    model.lm_head.register_forward_pre_hook(note("head"))
+    with torch.inference_mode():
+        model(torch.tensor([tokens]))
+    blocks = list(range(4))
+    found = {name: x.copy() for name, x in runner.step_inputs([Chunk(tokens, 0, blocks, len(tokens))]).items()}
+    assert list(found) == [*(f"{i}.{x}" for i in range(2) for x in ("qkv", "out", "gate_up", "down")), "head"]
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name], rtol=2e-2, atol=2e-2 * np.abs(expected[name]).max())
+    # In two chunks, and with logits of a few tokens only, they are the same bits.
+    first = runner.step_inputs([Chunk(tokens[:20], 0, blocks, 20, np.array([0]))])
+    first = {name: x.copy() for name, x in first.items()}
+    rest = runner.step_inputs([Chunk(tokens[20:], 20, blocks, 3)])
+    for name, values in found.items():
+        last = values[-3:] if name == "head" else values[20:]
+        np.testing.assert_array_equal(np.concatenate([first[name], rest[name]]), np.concatenate([values[:20], last]))
+
+
 def reference_logits(folder: Path, weights: ModelWeights, tokens: list[int], steps: int | None) -> np.ndarray:
     """transformers in fp32, with the weights that the packed ones stand for."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

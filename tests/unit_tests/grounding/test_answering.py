@@ -17,6 +17,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
 from langchain_qwen.grounding import AbstainReason, AnswerText, Citation, GroundedAnswer, GroundedAnswerer
 from langchain_qwen.grounding.composing import Composer, Evidence
+from langchain_qwen.grounding.parts import asks_for_several
 from langchain_qwen.grounding.passages import read_passages
 from langchain_qwen.grounding.verifying import Support
 from tests.unit_tests.grounding.scripted import ScriptedModel
@@ -168,10 +169,11 @@ def test_a_year_that_the_model_cannot_know_and_no_passage_names():
     model = bridge_model()
     assert answerer(model).invoke("Was the bridge open in 2025?").abstained is AbstainReason.NO_DATED_EVIDENCE
     assert model.prompts == []
-    dated = [Document(BRIDGE, metadata={"date": "2025-01-01"})]
-    assert answerer(model, dated).invoke("Was the bridge open in 2025?").abstained is not (
-        AbstainReason.NO_DATED_EVIDENCE
-    )
+    for day in ("2025-01-01", "2026-07-01"):  # what was written later can speak of it
+        dated = [Document(BRIDGE, metadata={"date": day})]
+        assert answerer(model, dated).invoke("Was the bridge open in 2025?").abstained is not (
+            AbstainReason.NO_DATED_EVIDENCE
+        )
 
 
 def test_a_judge_has_the_last_word():
@@ -244,7 +246,6 @@ def test_passages_that_say_otherwise_are_found_and_said():
 
 def test_a_question_for_several_facts_is_answered_in_parts():
     model = bridge_model(
-        says={"several facts": 0.9},
         parts=("When was the bridge opened?", "When did the mill close?", "Who owns the castle?"),
         replies={"mill close?": "The mill closed in 1950.", "castle?": "The context does not mention the castle."},
     )
@@ -258,11 +259,36 @@ def test_a_question_for_several_facts_is_answered_in_parts():
     assert answer.missing == ("Who owns the castle?",)
     assert answer.plain_text.startswith("The bridge was opened in 1932.\nThe mill closed in 1950.")
     # Where the whole is too risky, the parts that are not are the answer.
-    declined = model.model_copy(update={"answer": "I don't know.", "says": {"several facts": 0.9}})
+    declined = model.model_copy(update={"answer": "I don't know."})
     declined.replies["bridge opened?"] = "The bridge was opened in 1932."
     assert answerer(declined, abstain_above=None).invoke(question).text == answer.text
-    one = bridge_model(says={"several facts": 0.1})
-    assert answerer(one).invoke(question).missing == ()
+    # An answer to the whole in which no part is found was split wrongly.
+    wrong = bridge_model(
+        parts=("Who owns the castle?", "Whose is the castle?"),
+        replies={"Answer only this": "The context does not say."},
+    )
+    wrongly = answerer(wrong, abstain_above=None).invoke(question)
+    assert (wrongly.text, wrongly.missing) == ("The bridge was opened in 1932. [1]", ())
+
+
+@pytest.mark.parametrize(
+    ("question", "several"),
+    [
+        ("When was the mill built, and who runs it today?", True),
+        ("How tall and how heavy is it?", True),
+        ("Who built it? When?", True),
+        ("Wann wurde die Kirche gebaut und wer war der Architekt?", True),
+        ("Quand et où est-elle née ?", True),
+        ("谁写了这首歌，什么时候发行的？", True),
+        ("长江和黄河分别有多长？", True),
+        ("Who won the war between Sparta and Athens?", False),
+        ("In which year did Marta and her team, who were favourites, win?", False),
+        ("What was used to aid rescue and recovery efforts?", False),
+        ("中国第三艘航母叫什么名字？", False),
+    ],
+)
+def test_which_questions_ask_for_several_facts(question, several):
+    assert asks_for_several(question) is several
 
 
 def test_any_chat_model_will_do_and_what_is_lost_is_named():

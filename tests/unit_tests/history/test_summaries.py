@@ -35,9 +35,9 @@ def scripted(*answers) -> Scripted:
     return Scripted(messages=iter(answers))
 
 
-def trimmer(model: ChatQwen, summariser, **options) -> HistoryTrimmer:
-    options = {"steps": ("summarise", "drop"), "summary_tokens": 60, "window": 2000, **options}
-    return HistoryTrimmer(model, reserve=100, summariser=summariser, **options)
+def trimmer(model: ChatQwen, summarizer, **options) -> HistoryTrimmer:
+    options = {"steps": ("summarize", "drop"), "summary_tokens": 60, "window": 2000, **options}
+    return HistoryTrimmer(model, reserve=100, summarizer=summarizer, **options)
 
 
 def framed(*texts: str) -> list[str]:
@@ -46,13 +46,13 @@ def framed(*texts: str) -> list[str]:
 
 
 def test_blocks_are_added_behind_the_system_message(model: ChatQwen):
-    summariser = scripted(*(f"Part {i}." for i in range(99)))
-    shown, report = trimmer(model, summariser).with_report(HISTORY)
+    summarizer = scripted(*(f"Part {i}." for i in range(99)))
+    shown, report = trimmer(model, summarizer).with_report(HISTORY)
     blocks = [m.text for m in shown if is_summary(m)]
     assert len(blocks) > 3
     assert [m.text for m in shown[: 1 + len(blocks)]] == ["Be brief.", *blocks]
     assert blocks == framed(*(f"Part {i}." for i in range(len(blocks)))), "older blocks stay as they are"
-    assert report.summarised
+    assert report.summarized
     assert not report.dropped
     assert report.tokens_after == model.get_num_tokens_from_messages(shown)
     assert report.summary_tokens > 0
@@ -60,17 +60,17 @@ def test_blocks_are_added_behind_the_system_message(model: ChatQwen):
 
 
 def test_the_prompt_goes_on_from_what_was_sent(model: ChatQwen):
-    summariser = scripted(*(f"Part {i}." for i in range(99)))
-    trim, sent = trimmer(model, summariser), []
+    summarizer = scripted(*(f"Part {i}." for i in range(99)))
+    trim, sent = trimmer(model, summarizer), []
     for end in range(2, len(HISTORY) + 1, 2):
-        before, asked = sent, len(summariser.asked)
+        before, asked = sent, len(summarizer.asked)
         sent = trim.invoke(HISTORY[:end])
-        if len(summariser.asked) > asked:
-            messages, kwargs = summariser.asked[-1]
+        if len(summarizer.asked) > asked:
+            messages, kwargs = summarizer.asked[-1]
             assert messages[:-1] == before[: len(messages) - 1]
             assert messages[-1].text == INSTRUCTION.format(words=30)
             assert kwargs["max_tokens"] == 60
-    assert summariser.asked
+    assert summarizer.asked
 
 
 def test_one_text_for_one_history(model: ChatQwen, tmp_path):
@@ -95,7 +95,7 @@ def test_no_summary_means_dropping_and_a_word_about_it(model: ChatQwen, answers)
     shown, report = trim.with_report(HISTORY)
     assert not any(map(is_summary, shown))
     assert report.dropped
-    assert not report.summarised
+    assert not report.summarized
     assert report.summary_failures
     assert report.tokens_after <= report.budget
     assert trim.with_report(HISTORY)[0] == shown
@@ -109,8 +109,8 @@ def test_a_long_summary_ends_with_a_sentence(model: ChatQwen):
 
 
 def test_many_blocks_are_folded_into_one(model: ChatQwen):
-    summariser = scripted(*(f"Part {i} " + "x" * 30 + "." for i in range(99)))
-    trim = trimmer(model, summariser)
+    summarizer = scripted(*(f"Part {i} " + "x" * 30 + "." for i in range(99)))
+    trim = trimmer(model, summarizer)
     counts = []
     for end in range(2, len(HISTORY) + 1, 2):
         shown, report = trim.with_report(HISTORY[:end])

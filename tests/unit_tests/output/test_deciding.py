@@ -88,7 +88,7 @@ class TestGrammar:
         ],
     )
     def test_what_may_be_said(self, options, text, fits):
-        assert allows(deciding.next_grammar(plan_output(tools=TOOLS, **options)), text) is fits
+        assert allows(deciding.next_grammar(plan_output(tools=TOOLS, **options), ()), text) is fits
 
     @pytest.mark.parametrize(
         ("text", "fits"),
@@ -104,25 +104,31 @@ class TestGrammar:
             assert allows(deciding.outline_grammar(plan_output(tools=TOOLS, parallel_tool_calls=several)), text) is fits
 
 
-class TestLeaning:
+class TestWhatIsDue:
     @pytest.mark.parametrize(
         ("outlined", "due"),
         [
-            ("none", False),
-            ("weather(city=Oslo)", False),
-            ("weather(city=Oslo)\nweather(city=Lima)", True),  # one of the two has failed
-            ("weather(city=Oslo)\nthen send(to=a, text=?)", True),
+            ("none", {}),
+            ("weather(city=Oslo)", {}),
+            ("weather(city=Oslo)\nweather(city=Lima)", {"weather": 1}),  # one of the two has failed
+            ("weather(city=Oslo)\nthen send(to=a, text=?)", {"send": 1}),
         ],
     )
-    def test_is_towards_words_where_all_calls_have_been_made(self, outlined, due):
-        least, most = (deciding.next_leaning(1536, said, TOLD) for said in ("send(to=a)", "none"))
-        assert least < most
-        assert deciding.next_leaning(1536, outlined, TOLD) == (least if due else most)
+    def test_is_what_was_outlined_and_has_not_succeeded(self, outlined, due):
+        assert deciding.due(outlined, TOLD) == due
 
     def test_calls_for_an_earlier_question_count_for_nothing(self):
         roles = [*TOLD, {"role": "user", "content": "And now?"}, TOLD[2], TOLD[3]]
-        both = "weather(city=Oslo)\nweather(city=Lima)"
-        assert deciding.next_leaning(1536, both, roles) == deciding.next_leaning(1536, "send(to=a)", roles)
+        assert deciding.due("weather(city=Oslo)\nweather(city=Lima)", roles) == {"weather": 1}
+
+    def test_no_other_tool_is_called_next(self):
+        grammar = deciding.next_grammar(plan_output(tools=TOOLS), {"send"})
+        assert allows(grammar, "send(to=a)")
+        assert allows(grammar, "none")
+        assert not allows(grammar, "weather(city=Oslo)")
+
+    def test_it_leans_to_words_where_nothing_is(self):
+        assert deciding.next_leaning(1536, due=False) > deciding.next_leaning(1536, due=True)
 
 
 class TestDecided:

@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableLambda
 
 from langchain_qwen.errors import BlockedInputError, PolicyError
 from langchain_qwen.middleware import SafetyMiddleware
-from langchain_qwen.safety import Category, Detector, InputGuard, Policy, SafetyParser, is_refusal, show_findings
+from langchain_qwen.safety import Detector, InputGuard, Policy, SafetyParser, is_refusal, show_findings
 
 REFUSAL = "I can't help with that."
 
@@ -314,13 +314,6 @@ def test_refusals(text):
     assert not is_refusal("Sure, here is how: you can do it.")
     message = SafetyParser(make_policy(rule("email"))).invoke(AIMessage(text))
     assert message.response_metadata["safety"]["refusal"] == "model"
-
-
-def test_categories_map_to_the_known_taxonomies():
-    assert Category.VIOLENT_CRIMES.mlcommons == "S1"
-    assert Category.CODE_ABUSE.mlcommons == "S14"
-    assert Category.PII.mlcommons is None
-    assert "hate" in Category.HATE.openai
 
 
 def test_the_notebook_helper_escapes():

@@ -14,7 +14,7 @@ from langchain_qwen.safety.filtering import TextFilter
 from langchain_qwen.safety.parser import SafetyParser
 from langchain_qwen.safety.policy import Policy
 from langchain_qwen.safety.prefixes import compile_pattern
-from langchain_qwen.safety.scanning import Detector, DetectorStream
+from langchain_qwen.safety.scanning import Detector, TextScanner
 
 # Patterns over a, b, c: short enough to list all texts.
 PATTERNS = ["ab", "a+b", "a(?:bc)*c", "a{2,3}|bc", "[ab]c?a", "(?:ab|abcab)", "a.c", "c[^a]{1,2}a", "aa|a[^b]c"]
@@ -79,27 +79,27 @@ def cut(text: str, places: list[int]) -> list[str]:
 @given(st.sampled_from(PATTERNS), st.sampled_from(["", "c", "ab"]), st.text("abc", max_size=12), st.data())
 def test_a_detector_finds_in_pieces_what_trying_every_place_finds(pattern, guard, text, data):
     detector = Detector("x", pattern, guard=guard)
-    stream, found = DetectorStream(detector), []
+    scanner, found = TextScanner([detector]), []
     for piece in cut(text, data.draw(st.lists(st.integers(0, 12), max_size=6))):
-        found += stream.feed(piece)
-    found += stream.feed("", final=True)
-    assert [(m.start, m.end) for m in found] == naive_matches(pattern, guard, text)
+        found += scanner.feed(piece)
+    found += scanner.feed("", final=True)
+    assert [(m.start, m.end) for _, m in found] == naive_matches(pattern, guard, text)
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from(PATTERNS), st.sampled_from(["", "b"]), st.text("abc", max_size=7))
 def test_what_is_held_back_could_still_become_a_match(pattern, guard, text):
     """Exhaustively: the place of doubt begins a match that some continuation completes or changes."""
-    stream = DetectorStream(Detector("x", pattern, guard=guard))
-    found = [(m.start, m.end) for m in stream.feed(text)]
-    if stream.certain == len(text):
+    scanner = TextScanner([Detector("x", pattern, guard=guard)])
+    found = [(m.start, m.end) for _, m in scanner.feed(text)]
+    if scanner.certain == len(text):
         return
     endings = [""]
     for _ in range(5):
         endings += [e + c for e in endings for c in "abcd" if len(e + c) <= 5]
     endings = list(dict.fromkeys(endings))
     begins = [naive_matches(pattern, guard, text + ending) for ending in endings]
-    assert any(stream.certain in [start for start, _ in matches] for matches in begins)
+    assert any(scanner.certain in [start for start, _ in matches] for matches in begins)
     assert all(matches[: len(found)] == found for matches in begins)
 
 
@@ -174,7 +174,7 @@ def test_a_long_text_takes_linear_time_with_a_pattern_that_would_hang_others():
     stream = TextFilter([])
     assert stream.feed("a" * 10).text == "a" * 10
     detector = Detector("evil", "(?:a+)+b")
-    assert DetectorStream(detector).feed("a" * 20_000, final=True) == []
+    assert TextScanner([detector]).feed("a" * 20_000, final=True) == []
 
 
 @pytest.mark.parametrize("pattern", [r"(a)\1", "(?=a)b", r"\bword", "^a", "a*", "a(", "(?i:a)"])

@@ -86,6 +86,7 @@ class Step(Structure):
         ("logits", c_void_p),
         ("num_panels", c_int32),
         ("panels", c_void_p),
+        ("inputs", c_void_p),
     )
 
 
@@ -141,11 +142,11 @@ def load() -> ctypes.CDLL:
     for run in (library.lq_runner_step, library.lq_runner_products):
         run.restype = None
         run.argtypes = [c_void_p, POINTER(Step)]
-    for pack in (library.lq_pack_int4, library.lq_pack_int8, library.lq_pack_bf16):
+    for pack in (library.lq_pack_int4, library.lq_pack_int8, library.lq_pack_bf16, library.lq_pack_k4):
         pack.restype = c_int
         pack.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
-    library.lq_pack_k4.restype = c_int
-    library.lq_pack_k4.argtypes = [c_void_p, c_void_p, c_int, c_int, c_int, c_void_p]
+    library.lq_quantise_gguf.restype = c_int
+    library.lq_quantise_gguf.argtypes = [c_void_p, c_void_p, c_int, c_int, c_int, c_void_p]
     library.lq_repack_gguf.restype = c_int
     library.lq_repack_gguf.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
     library.lq_kernels_list.restype = c_char_p

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -107,13 +107,7 @@ class Rows(Protocol):
     def __getitem__(self, rows: slice, /) -> NDArray[Any]: ...
 
 
-def pack(
-    weights: Sequence[Rows],
-    format_: int,
-    group: int,
-    pool: ThreadPoolExecutor,
-    cost: NDArray[np.float32] | None = None,
-) -> Packed:
+def pack(weights: Sequence[Rows], format_: int, group: int, pool: ThreadPoolExecutor) -> Packed:
     """Quantise and interleave the rows of `weights`, one below the other.
 
     Args:
@@ -122,7 +116,6 @@ def pack(
         group: Columns that share a scale, or the super-block; for BF16 only the granularity in which columns are shared
             out.
         pool: Threads to work on.
-        cost: What a squared error of each column costs, for K4; None where all cost the same.
 
     Raises:
         UnsupportedModelError: The matrices have a shape that the kernels cannot hold.
@@ -135,23 +128,19 @@ def pack(
             raise IncompleteCheckpointError("matrices that are run as one have different numbers of columns")
     rows = sum(map(len, weights))
     native = library.load()
-    function: Callable[..., int]
-    if format_ == K4:
-        costs = None if cost is None else np.ascontiguousarray(cost, np.float32)
-
-        def function(values: int, *where: int) -> int:
-            result: int = native.lq_pack_k4(values, None if costs is None else costs.ctypes.data, *where)
-            return result
-
-    else:
-        function = {BF16: native.lq_pack_bf16, INT4: native.lq_pack_int4, INT8: native.lq_pack_int8}[format_]
+    function = {
+        BF16: native.lq_pack_bf16,
+        INT4: native.lq_pack_int4,
+        INT8: native.lq_pack_int8,
+        K4: native.lq_pack_k4,
+    }[format_]
     data = np.empty(packed_bytes(format_, group, rows, cols), np.uint8)
     row_bytes = data.nbytes // rows
 
     def pack_rows(weight: Rows, start: int, first: int) -> None:
         values = np.require(as_float32(weight[start : start + CHUNK_ROWS]), np.float32, ["C", "A"])
         result = function(values.ctypes.data, len(values), cols, group, data.ctypes.data + first * row_bytes)
-        _check_packed(result)
+        check_packed(result)
 
     jobs = []
     first = 0
@@ -199,7 +188,7 @@ def repack(blocks: NDArray[np.uint8], kind: Kind, pool: ThreadPoolExecutor | Non
     def repack_rows(first: int) -> None:
         part = np.ascontiguousarray(blocks[first : first + CHUNK_ROWS])
         result = native.lq_repack_gguf(part.ctypes.data, number, len(part), cols, data.ctypes.data + first * row_bytes)
-        _check_packed(result)
+        check_packed(result)
 
     firsts = range(0, rows, CHUNK_ROWS)
     for _ in map(repack_rows, firsts) if pool is None else pool.map(repack_rows, firsts):
@@ -207,7 +196,7 @@ def repack(blocks: NDArray[np.uint8], kind: Kind, pool: ThreadPoolExecutor | Non
     return Packed(format_, group, rows, cols, data)
 
 
-def _check_packed(result: int) -> None:
+def check_packed(result: int) -> None:
     """Raise unless the native packers did their work."""
     if result == library.NOT_FINITE:
         raise IncompleteCheckpointError(

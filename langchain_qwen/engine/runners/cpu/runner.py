@@ -70,6 +70,7 @@ class CpuRunner:
         self._handle: int | None = None
         self._kv: tuple[mmap.mmap, mmap.mmap] | None = None  # keys and values
         self._logits = np.empty((0, self.vocab_size), np.float32)
+        self._inputs = np.empty(0, np.float32)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -104,6 +105,28 @@ class CpuRunner:
 
     def step(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Process all chunks; see `Runner.step`."""
+        return self._run(chunks, None)
+
+    def step_inputs(self, chunks: Sequence[Chunk]) -> dict[str, NDArray[np.float32]]:
+        """Process all chunks, and return what each matrix was given.
+
+        Returns:
+            By the names of `source.matrices`: [tokens, columns], for the head [logits asked for, columns]; overwritten
+            by the next step of this kind.
+        """
+        tokens, wanted = sum(len(chunk.tokens) for chunk in chunks), sum(chunk.num_logits for chunk in chunks)
+        attended, ffn = self._heads * self._head_dim, self._weights.config["intermediate_size"]
+        widths = {"qkv": self._hidden, "out": attended, "gate_up": self._hidden, "down": ffn}
+        shapes = {f"{i}.{name}": (tokens, width) for i in range(self._num_layers) for name, width in widths.items()}
+        shapes["head"] = (wanted, self._hidden)
+        sizes = [rows * cols for rows, cols in shapes.values()]
+        if self._inputs.size < sum(sizes):
+            self._inputs = np.empty(sum(sizes), np.float32)
+        self._run(chunks, self._inputs)
+        parts = np.split(self._inputs[: sum(sizes)], np.cumsum(sizes)[:-1])
+        return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+    def _run(self, chunks: Sequence[Chunk], inputs: NDArray[np.float32] | None) -> NDArray[np.float32]:
         if self._handle is None:
             raise EngineClosedError("the runner has been closed")
         counts = [len(chunk.tokens) for chunk in chunks]
@@ -143,6 +166,7 @@ class CpuRunner:
             logits.ctypes.data,
             0 if panels is None else len(panels),
             None if panels is None else panels.ctypes.data,
+            None if inputs is None else inputs.ctypes.data,
         )
         self._library.lq_runner_step(self._handle, ctypes.byref(step))
         return logits

@@ -61,6 +61,7 @@ static const lq_field fields[] = {
     FIELD(lq_step, logits),
     FIELD(lq_step, num_panels),
     FIELD(lq_step, panels),
+    FIELD(lq_step, inputs),
 };
 
 EXPORT const lq_field *lq_layout(int32_t *count) {

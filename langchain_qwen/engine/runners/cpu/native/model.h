@@ -83,6 +83,8 @@ typedef struct {
     float *logits;                // [wanted][vocab]
     int32_t num_panels;
     const int32_t *panels;        // [num_panels] the only panels of the head to multiply; NULL for all
+    float *inputs;                // out: the inputs of all matrices in the order of their use, those of a layer each
+                                  // [tokens][cols], the head's [wanted][hidden]; NULL where nobody wants to see them
 } lq_step;
 
 // What a model may measure. Within these limits no number of a step overflows an int.

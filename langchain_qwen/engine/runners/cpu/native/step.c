@@ -38,29 +38,43 @@ static const float *ordered(lq_runner *r, const lq_matrix *w, const float *x, in
     return y;
 }
 
+// Where the inputs of the matrix that comes next go, [count][cols]; NULL when the caller does not want to see them.
+static float *kept(float **inputs, int count, int cols) {
+    float *here = *inputs;
+    if (here) *inputs += (size_t)count * cols;
+    return here;
+}
+
+static void keep(float *kept, size_t place, const float *x, int count) {
+    if (kept) memcpy(kept + place, x, (size_t)count * sizeof *x);
+}
+
 // hidden += product (unless NULL); activations of norm(hidden) for the matrix that comes next.
-static void add_and_norm(lq_runner *r, lq_threads *threads, const float *product, const float *norm, const lq_matrix *next) {
+static void add_and_norm(lq_runner *r, lq_threads *threads, const float *product, const float *norm, const lq_matrix *next,
+                         float *kept) {
     const lq_step *s = &r->step;
     const int hidden = r->model.hidden;
     FOR_EACH(m, s->tokens) {
         float *h = s->hidden + (size_t)m * hidden, *normed = r->normed + (size_t)m * hidden;
         if (product) r->kernels->add(h, product + (size_t)m * hidden, hidden);
         r->kernels->rms_norm(h, norm, r->model.norm_eps, hidden, normed);
+        keep(kept, (size_t)m * hidden, normed, hidden);
         r->kernels->store_acts(next, &r->acts, ordered(r, next, normed, m), m, s->tokens, 0, hidden);
     }
     lq_threads_barrier(threads);
 }
 
-static void store_attended(lq_runner *r, lq_threads *threads, const lq_matrix *next) {
+static void store_attended(lq_runner *r, lq_threads *threads, const lq_matrix *next, float *kept) {
     FOR_EACH(m, r->step.tokens) {
-        const float *x = ordered(r, next, r->attended + (size_t)m * next->cols, m);
+        const float *attended = r->attended + (size_t)m * next->cols, *x = ordered(r, next, attended, m);
+        keep(kept, (size_t)m * next->cols, attended, next->cols);
         r->kernels->store_acts(next, &r->acts, x, m, r->step.tokens, 0, next->cols);
     }
     lq_threads_barrier(threads);
 }
 
 // Activations of silu(gate) * up. One token's columns are shared out too: there are many, and often only one token.
-static void store_gated(lq_runner *r, lq_threads *threads, const lq_matrix *next) {
+static void store_gated(lq_runner *r, lq_threads *threads, const lq_matrix *next, float *kept) {
     const int ffn = r->model.ffn, tokens = r->step.tokens, group = next->group, groups = ffn / group;
     const int piece = (groups + r->num_threads - 1) / r->num_threads, pieces = (groups + piece - 1) / piece;
     FOR_EACH(item, tokens * pieces) {
@@ -68,12 +82,13 @@ static void store_gated(lq_runner *r, lq_threads *threads, const lq_matrix *next
         const int end = begin + piece * group < ffn ? begin + piece * group : ffn;
         float *gate = r->gate_up + (size_t)m * 2 * ffn;
         r->kernels->silu_multiply(gate + begin, gate + ffn + begin, end - begin, gate + begin);
+        keep(kept, (size_t)m * ffn + begin, gate + begin, end - begin);
         r->kernels->store_acts(next, &r->acts, gate, m, tokens, begin, end);
     }
     lq_threads_barrier(threads);
 }
 
-static void write_logits(lq_runner *r, lq_threads *threads) {
+static void write_logits(lq_runner *r, lq_threads *threads, float *kept) {
     const lq_step *s = &r->step;
     const int hidden = r->model.hidden;
     FOR_EACH(i, s->wanted) {
@@ -81,6 +96,7 @@ static void write_logits(lq_runner *r, lq_threads *threads) {
         float *h = s->hidden + m * hidden, *normed = r->normed + (size_t)i * hidden;
         r->kernels->add(h, r->product + m * hidden, hidden);
         r->kernels->rms_norm(h, r->model.final_norm, r->model.norm_eps, hidden, normed);
+        keep(kept, (size_t)i * hidden, normed, hidden);
         r->kernels->store_acts(&r->model.head, &r->acts, ordered(r, &r->model.head, normed, i), i, s->wanted, 0, hidden);
     }
     lq_threads_barrier(threads);
@@ -95,20 +111,22 @@ static void write_logits(lq_runner *r, lq_threads *threads) {
 
 static void run_step(void *context, lq_threads *threads, int thread) {
     lq_runner *r = context;
-    const int tokens = r->step.tokens;
+    const int tokens = r->step.tokens, hidden = r->model.hidden;
+    float *inputs = r->step.inputs;
     for (int i = 0; i < r->model.num_layers; i++) {
         const lq_layer *layer = &r->model.layers[i];
-        add_and_norm(r, threads, i ? r->product : NULL, layer->attention_norm, layer->qkv);
+        float *before = i ? r->product : NULL;
+        add_and_norm(r, threads, before, layer->attention_norm, layer->qkv, kept(&inputs, tokens, hidden));
         multiply_parts(r, threads, layer->qkv, LQ_QKV_PARTS, r->normed, tokens, r->qkv);
         lq_attend(r, threads, thread, i);
-        store_attended(r, threads, &layer->out);
+        store_attended(r, threads, &layer->out, kept(&inputs, tokens, layer->out.cols));
         multiply(r, threads, &layer->out, tokens, r->product);
-        add_and_norm(r, threads, r->product, layer->ffn_norm, layer->gate_up);
+        add_and_norm(r, threads, r->product, layer->ffn_norm, layer->gate_up, kept(&inputs, tokens, hidden));
         multiply_parts(r, threads, layer->gate_up, LQ_GATE_UP_PARTS, r->normed, tokens, r->gate_up);
-        store_gated(r, threads, &layer->down);
+        store_gated(r, threads, &layer->down, kept(&inputs, tokens, r->model.ffn));
         multiply(r, threads, &layer->down, tokens, r->product);
     }
-    if (r->step.wanted) write_logits(r, threads);
+    if (r->step.wanted) write_logits(r, threads, inputs);
 }
 
 static void run_products(void *context, lq_threads *threads, int thread) {
