@@ -64,7 +64,7 @@ def _persona(session: Session, name: str) -> None:
 def _language(session: Session, name: str) -> None:
     if name:
         session.persona = session.persona.replace(language=name) if session.persona else choose(None, name)
-        say(f"(the next answers: {session.persona.language if session.persona else name})")
+        say(f"(language of the next answers: {session.persona.language if session.persona else name})")
     else:
         show((session.persona.language if session.persona else None) or "No rule; /language auto, or /language de.")
 
@@ -118,7 +118,7 @@ def _temperature(session: Session, text: str) -> None:
     except ValueError:
         raise InvalidParameterError(f"{text} is no number; /temperature 0 gives the most likely answer") from None
     session.change(temperature=temperature)
-    say(f"(the next answers: {temperature:g})")
+    say(f"(temperature of the next answers: {temperature:g})")
 
 
 def _save(session: Session, name: str, *, overwrite: bool = False) -> None:

@@ -64,7 +64,10 @@ def split(text: str) -> tuple[str, str]:
 
 
 class _Heading(Heading):
-    LEVEL_ALIGN: ClassVar = dict.fromkeys(Heading.LEVEL_ALIGN, "left")
+    """At the left, in every version of rich."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.text
 
 
 class _Code(CodeBlock):

@@ -28,7 +28,9 @@ def random_blocks(kind: Kind, rows: int, blocks: int, seed: int) -> np.ndarray:
 
 def test_the_table_of_types_is_that_of_llama_cpp() -> None:
     theirs = {int(kind): (kind.name, *GGML_QUANT_SIZES[kind]) for kind in GGML_QUANT_SIZES}
-    assert {number: tuple(kind) for number, kind in KINDS.items()} == {n: theirs[n] for n in KINDS}
+    known = KINDS.keys() & theirs.keys()
+    assert KINDS.keys() - known <= {39, 40}  # MXFP4 and NVFP4, which the oldest gguf lacks
+    assert {number: tuple(KINDS[number]) for number in known} == {number: theirs[number] for number in known}
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -60,8 +60,9 @@ static bool wait_for_change(lq_threads *t, _Atomic uint64_t *word, uint64_t seen
     return false;
 }
 
+// An exchange, not a store: emulators of ARM on x86 let a load overtake a store, and the sleeper would not be seen.
 static void change(lq_threads *t, _Atomic uint64_t *word, uint64_t value) {
-    atomic_store(word, value);
+    atomic_exchange(word, value);
     if (atomic_load(&t->sleeping)) {  // whoever counts itself later looks at the word again before it sleeps
         lq_mutex_lock(&t->mutex);
         lq_condition_wake_all(&t->wake);
