@@ -1,9 +1,9 @@
 """Our 4 bits beside llama.cpp's Q4_K of the same weights: the error of the products, on inputs of other texts.
 
 An alias is a Q4_K_M file. What of it has been Q4_K already says nothing, since Q4_K's own grid fits it exactly;
-compared are the matrices that it holds in Q6_K. llama.cpp's side is its own code (`ggml_quantize_chunk`), without data and with
-an importance matrix, the mean squares of each column's inputs. Ours is what rounding at load time gives, and what
-`langchain-qwen quantize --method int4` gives. Both are given the same text, a mix of ours; the errors are those on
+compared are the matrices that it holds in Q6_K. llama.cpp's side is its own code (`ggml_quantize_chunk`), without data
+and with an importance matrix, the mean squares of each column's inputs. Ours is what rounding at load time gives, and
+what `langchain-qwen quantize --method int4` gives. Both are given the same text, a mix of ours; the errors are those on
 prose, languages and code of the corpus. Rows are taken from the beginning of each matrix.
 """
 
