@@ -1,8 +1,8 @@
-"""Decoding speed on the CPU: tokens a second by context and number of requests, beside llama.cpp.
+"""Decoding speed on the CPU: tokens a second by context and number of requests, beside llama.cpp and OpenVINO.
 
 All sides run in turns, on the same tokens and threads; ratios are medians over the rounds.
 
-    python -m benchmarks.decode --model coder-1.5b
+    python -m benchmarks.decode --model coder-1.5b --openvino PYTHON
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from statistics import median
 from benchmarks.common import argument_parser, print_environment, print_result
 from benchmarks.cpu_engine import CpuEngine, read_bandwidth, text_ids
 from benchmarks.llama_cpp import LlamaCpp, gguf_files
+from benchmarks.openvino import NAME, add_option, openvino
 from langchain_qwen.checkpoints import resolve
 from langchain_qwen.engine.runners.cpu.cores import usable_cores
 
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=16384, help="the context of long_context_share; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=7, help="rounds at context 128")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of each answer")
+    add_option(parser)
     options = parser.parse_args()
     print_environment("llama-cpp-python")
     threads, checkpoint = usable_cores(), resolve(options.model)
@@ -39,6 +41,7 @@ def main() -> None:
         name: LlamaCpp(path, context=longest + MARGIN, threads=threads)
         for name, path in gguf_files(options.model).items()
     }
+    rival = openvino(options.openvino, checkpoint, threads=threads)
     prompts = _prompts(ids, SHORT)
     rounds: list[dict[str, float]] = []
     for peer in peers.values():
@@ -47,6 +50,8 @@ def main() -> None:
         figures = {f"int4 x{n}": int4.decode(prompts[:n], options.tokens) for n in REQUESTS}
         figures["int8 x1"] = int8.decode(prompts[:1], options.tokens)
         figures |= {name: options.tokens / peer.decode(SHORT, options.tokens) for name, peer in peers.items()}
+        if rival:
+            figures[NAME] = options.tokens / rival.decode(prompts[0], options.tokens)
         bandwidth = read_bandwidth(threads)
         figures["read GB/s"] = bandwidth / 1e9
         figures["products GB/s"] = int4.weight_bytes / int4.products() / 1e9
@@ -55,6 +60,8 @@ def main() -> None:
             rounds.append(figures)
             print(f"round {number}: " + ", ".join(f"{name} {value:.2f}" for name, value in figures.items()), flush=True)
     int8.close()
+    if rival:
+        rival.close()
 
     print(f"\n{'tok/s':>10} {'context':>8} " + " ".join(f"{n:>6} req" for n in REQUESTS) + "  " + "  ".join(peers))
     middle = {name: median(r[name] for r in rounds) for name in rounds[0]}
@@ -81,6 +88,7 @@ def main() -> None:
             "benchmark": "decode",
             "vs_q4_k_m": ratio("int4 x1", "Q4_K_M"),
             "vs_q4_0": ratio("int4 x1", "Q4_0"),
+            "vs_openvino": ratio("int4 x1", NAME) if rival else None,
             "bandwidth_share": round(middle["share"], 3),
             "long_context_share": long_context_share,
             "four_over_one": ratio("int4 x4", "int4 x1"),
@@ -89,6 +97,7 @@ def main() -> None:
             "threads": threads,
             "rounds": options.rounds,
             "model": options.model,
+            "openvino-genai": rival.version if rival else None,
         },
         "llama-cpp-python",
     )

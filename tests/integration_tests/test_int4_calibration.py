@@ -30,9 +30,10 @@ OTHERS = (
     "A glacier is ice that flows. Snow falls faster than it melts, year after year, and its weight presses the lower "
     "layers into ice, which creeps downhill by a few centimeters a day and grinds the rock beneath it to flour.",
     "class Stack:\n    def __init__(self):\n        self._items = []\n\n    def push(self, item):\n        "
-    "self._items.append(item)\n\n    def pop(self):\n        if not self._items:\n            raise IndexError\n",
-    "Le marché ouvre à six heures, mais les pêcheurs sont là bien avant. "
-    "Заседание перенесли на пятницу. 明日は雨でしょう。",
+    "self._items.append(item)\n\n    def pop(self):\n        if not self._items:\n            "
+    "raise IndexError('empty')\n",
+    "Le marché ouvre à six heures, mais les pêcheurs sont là bien avant. Заседание перенесли на пятницу. "
+    "明日は雨でしょう。",
 )
 
 
