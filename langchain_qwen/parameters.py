@@ -89,10 +89,11 @@ class GenerationParameters(BaseModel):
     `extras={"repeatable": True}`. Usage counts both passes; the second one's prompt is longer by the hint."""
 
     decide_calls: bool = True
-    """Whether a short first pass decides which tools are called, where tools are bound and the model may choose: none,
-    one or several. It is asked behind examples (`langchain_qwen.output.deciding`), which small models need; without it,
-    the model decides while it answers. Usage counts it, about 1,700 tokens of prompt that come from the prefix cache
-    after the first time. It is left out where it does not fit into the window."""
+    """Whether short passes before the answer decide which tools are called, where tools are bound and the model may
+    choose: none, one or several; after results, whether one that is due is left. They are asked behind examples
+    (`langchain_qwen.output.deciding`), which small models need; without them, the model decides while it answers. Usage
+    counts them: about 1,500 tokens of prompt, after results 1,700 more, which come from the prefix cache after the
+    first time. They are left out where they do not fit into the window."""
 
     stream_usage: bool | None = None
     """Whether the last chunk of a stream says how many tokens were used; None is yes."""
