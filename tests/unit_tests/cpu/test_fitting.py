@@ -138,10 +138,9 @@ def test_what_is_no_weight_is_refused(pool, cols, bad):
 @pytest.mark.parametrize("cols", WIDTHS)
 @pytest.mark.parametrize("values", [[0.0], [1.5], [-2.0], [0.0, 1.0], [-1.0, 1e-30]])
 def test_few_values(pool, cols, values):
-    """A code may move by a step where that makes up for a bias of the others, and only there."""
+    """Where plain rounding is exact, a code may still move by a step to make up for a bias of others, but hardly."""
     weights = np.resize(np.array(values, np.float32), (8, cols))
     inputs = inputs_of(np.random.default_rng(6), 2000, cols)
     means = seen(inputs)
-    even = np.ascontiguousarray(np.broadcast_to(np.eye(means.shape[1], dtype=np.float32), means.shape))
-    plain, found = (output_error(fitted(weights, m, pool), weights, inputs) for m in (even, means))
-    assert found <= 1.01 * plain + 1e-9
+    found = output_error(fitted(weights, means, pool), weights, inputs)
+    assert found <= 1e-4 * np.square(inputs @ weights.T).mean()

@@ -44,6 +44,11 @@ class Products:
         self._sums += blocks.transpose(0, 2, 1) @ blocks
         self._count += len(inputs)
 
+    def squares(self) -> NDArray[np.float32]:
+        """The mean square of each column, which others call an importance matrix."""
+        squares: NDArray[np.float32] = np.einsum("bii->bi", self._sums).reshape(-1) / np.float32(self._count)
+        return squares
+
     def means(self) -> NDArray[np.float32]:
         """The means, [blocks, width, width], as the fit takes them: shrunk, in multiples of a block's mean square."""
         squares = np.einsum("bii->bi", self._sums)
