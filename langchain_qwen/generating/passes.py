@@ -7,9 +7,9 @@ where a pass brings nothing another one follows (`langchain_qwen.output.passes`)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from langchain_core.messages import BaseMessage
 
@@ -94,9 +94,24 @@ def _deciding(answering: Pass, roles: list[Role]) -> Pass:
         bias = {none: deciding.next_leaning(size, due=bool(due))}
         return _asking(answering, deciding.next_calls(plan, roles), deciding.next_grammar(plan, due), bias, answer)
 
-    bias = deciding.outline_bias(size, none, _call_ends(model.tokenizer))
-    then = ask_further if deciding.has_results(roles) else answer
-    return _asking(answering, deciding.outline(plan, roles), deciding.outline_grammar(plan), bias, then)
+    outline_bias = partial(deciding.outline_bias, size, none, _call_ends(model.tokenizer))
+
+    def outlined(said: str) -> Pass:
+        return doubted(said, deciding.tools_in_doubt(said))
+
+    def doubted(outline: str, names: Sequence[str]) -> Pass:
+        """Ask of each tool of an outline whether it is needed where it is the only one."""
+        if not names:
+            return ask_further(outline) if deciding.has_results(roles) else answer(outline)
+        alone = deciding.with_tool(plan, names[0])
+
+        def then(said: str) -> Pass:
+            return doubted(deciding.without(outline, names[0]) if deciding.is_none(said) else outline, names[1:])
+
+        asked, bias = deciding.outline(alone, roles), outline_bias(waits=deciding.waits(outline, names[0]))
+        return _asking(answering, asked, deciding.outline_grammar(alone), bias, then, max_tokens=1)
+
+    return _asking(answering, deciding.outline(plan, roles), deciding.outline_grammar(plan), outline_bias(), outlined)
 
 
 @lru_cache(8)
@@ -105,12 +120,18 @@ def _call_ends(tokenizer: Tokenizer) -> list[int]:
 
 
 def _asking(
-    answering: Pass, asked: list[Role], grammar: str, logit_bias: dict[int, float], then: Callable[[str], Pass]
+    answering: Pass,
+    asked: list[Role],
+    grammar: str,
+    logit_bias: dict[int, float],
+    then: Callable[[str], Pass],
+    *,
+    max_tokens: int = deciding.MAX_TOKENS,
 ) -> Pass:
     """A pass that decides. Where its prompt does not fit, the model decides while it answers."""
     plan = OutputPlan(grammar=grammar, calls=False, shown=False, decides=True)
     parameters = GenerationParameters(
-        temperature=0.0, repetition_penalty=1.0, max_tokens=deciding.MAX_TOKENS, logit_bias=logit_bias
+        temperature=0.0, repetition_penalty=1.0, max_tokens=max_tokens, logit_bias=logit_bias
     )
     try:
         first = _pass(answering.model, plan, parameters, asked, answering.request.deadline)

@@ -102,6 +102,8 @@ _NEXT_EXAMPLES = [
 ]
 
 _STOCK = ("count_stock: Pieces of an article in stock.", "order_article: Order an article.")
+_ENERGY = ("energy(mass, speed, unit): Kinetic energy of a moving body.",)
+_SALES = ("sales(product, country, first, last): Sales of a product from a first to a last year.",)
 _OUTLINE_EXAMPLES = [
     ((_WEATHER, _MAIL, _WEB), ("User: What's the weather in Rome?",), "get_weather(city=Rome)"),
     ((_WEATHER, _MAIL, _WEB), ("User: Good morning!",), NONE),
@@ -111,6 +113,12 @@ _OUTLINE_EXAMPLES = [
         "stock_price(company=Siemens)\nstock_price(company=Bosch)",
     ),
     (_SHARES, ("User: Why do companies issue shares?",), NONE),
+    (
+        _ENERGY,
+        ("User: A cart of 4 kg moves at 3 m/s, another one of 6 kg at 2 m/s. What energies have they, in joules?",),
+        "energy(mass=4, speed=3, unit=J)\nenergy(mass=6, speed=2, unit=J)",
+    ),
+    (_ENERGY, ("User: How much energy does a house need in a year?",), NONE),
     (_PHONE, ("User: Please call Marta.",), "find_person(name=Marta)\nthen call_phone(number=?)"),
     (_PHONE, ("User: Call 555-0117.",), "call_phone(number=555-0117)"),
     (_PHONE, ("User: In which office is Marta?",), "find_person(name=Marta)"),
@@ -121,6 +129,7 @@ _OUTLINE_EXAMPLES = [
     ),
     (_TIMES, ("User: Order a pizza for me.",), NONE),
     (_TIMES, ("User: How warm is it in Madrid?",), "get_weather(city=Madrid)"),
+    (_TIMES[:1], ("User: Is it snowing in Bergen?",), NONE),
     (_ORDERS, ("User: Where is order 55?",), "order_status(id=55)"),
     (_ORDERS, ("User: Cancel orders 55 and 56.",), "cancel_order(id=55)\ncancel_order(id=56)"),
     (_ORDERS, ("User: My name is Paul.", "Assistant: Hello Paul!", "User: What is my name?"), NONE),
@@ -149,6 +158,14 @@ _OUTLINE_EXAMPLES = [
     ),
     (_HOTELS, ("User: Book the Azur for two.",), _AZUR),
     (_HOTELS, ("User: Is there a hotel in Bonn?",), "find_hotels(city=Bonn)"),
+    (
+        _SALES,
+        ("User: How did sales of milk and of bread develop in Chile from 1990 to 2000, and of bread in Peru?",),
+        "sales(product=milk, country=Chile, first=1990, last=2000)\n"
+        "sales(product=bread, country=Chile, first=1990, last=2000)\n"
+        "sales(product=bread, country=Peru, first=1990, last=2000)",
+    ),
+    (_SALES, ("User: Who invented bread?",), NONE),
 ]
 
 OUTLINE = Question(_OUTLINE, _OUTLINE_EXAMPLES, "Calls:")

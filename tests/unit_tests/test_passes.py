@@ -350,12 +350,21 @@ class TestDecidedFirst:
         assert "weather(city=Oslo) -> rain" not in prompt_of(roomy, engine, 0)
         assert "weather(city=Oslo) -> rain" in prompt_of(roomy, engine, 1)
 
+    def test_tools_that_nobody_needs_are_struck(self, roomy, deciding, way):
+        engine = deciding("weather(city=Oslo)\nclock()", "weather", "none", call("Oslo"))
+        message = ask(way, roomy.bind_tools([weather, clock]), ASKED)
+        assert [made["name"] for made in message.tool_calls] == ["weather"]
+        assert [request.max_tokens for request in engine.requests[1:3]] == [1, 1]
+        assert "clock" not in prompt_of(roomy, engine, 1).rpartition("Tools:")[2]
+        assert "weather" not in prompt_of(roomy, engine, 2).rpartition("Tools:")[2].partition("Conversation")[0]
+
     def test_after_results_it_leans_to_words_where_the_outline_holds_nothing_else(self, roomy, deciding, way):
         leanings = []
-        for outlined in ("weather(city=Oslo)", "weather(city=Oslo)\nthen clock()"):
-            engine = deciding(outlined, "none", "It rains.")
+        for said in (["weather(city=Oslo)"], ["weather(city=Oslo)\nthen clock()", "clock"]):
+            engine = deciding(*said, "none", "It rains.")
             assert ask(way, roomy.bind_tools([weather, clock]), TOLD).content == "It rains."
-            leanings.append(next(iter(engine.requests[1].sampling.logit_bias.values())))
+            (leaning,) = engine.requests[len(said)].sampling.logit_bias.values()
+            leanings.append(leaning)
         assert leanings[0] > leanings[1]
 
     def test_a_forced_call_is_decided_already(self, roomy, deciding, way):

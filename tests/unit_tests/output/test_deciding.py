@@ -104,6 +104,37 @@ class TestGrammar:
             assert allows(deciding.outline_grammar(plan_output(tools=TOOLS, parallel_tool_calls=several)), text) is fits
 
 
+class TestWhatIsDoubted:
+    @pytest.mark.parametrize(
+        ("outlined", "doubted"),
+        [
+            ("none", []),
+            ("weather(city=Oslo)\nweather(city=Lima)", []),
+            ("weather(city=Oslo)\nsend(to=a)", ["weather", "send"]),
+            ("weather(city=Oslo)\nthen send(to=a)", ["send"]),  # the first is there for the other
+            ("weather(city=Oslo)\nsend(to=a)\nthen send(to=b)", ["weather", "send"]),
+        ],
+    )
+    def test_are_the_tools_of_an_outline_with_several(self, outlined, doubted):
+        assert deciding.tools_in_doubt(outlined) == doubted
+
+    def test_each_is_asked_for_where_it_is_the_only_one(self):
+        alone = deciding.with_tool(plan_output(tools=TOOLS), "send")
+        assert deciding.outline(alone, TOLD)[-1]["content"].startswith("Tools:\n- send(to, text): Something.\n\nConv")
+        assert not allows(deciding.outline_grammar(alone), "weather(city=Oslo)")
+
+    def test_none_strikes_its_calls(self):
+        outlined = "weather(city=Oslo)\nsend(to=a)\nthen send(to=b)"
+        assert deciding.without(outlined, "send") == "weather(city=Oslo)"
+        assert [deciding.is_none(said) for said in ("none", "no", "send", "")] == [True, True, False, False]
+
+    def test_what_waits_for_a_result_is_struck_less_readily(self):
+        leanings = [deciding.outline_bias(1536, 7, [1, 2], waits=waits) for waits in (False, True)]
+        assert leanings[0][7] > leanings[1][7]
+        assert leanings[0][1] == leanings[1][2] < 0
+        assert [deciding.ends_a_call(token) for token in (b'")\n', b")", b"\n")] == [True, False, False]
+
+
 class TestWhatIsDue:
     @pytest.mark.parametrize(
         ("outlined", "due"),
