@@ -5,6 +5,7 @@
 #endif
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #if defined(_WIN32)
@@ -26,6 +27,12 @@ static inline void lq_thread_join(lq_thread thread) {
     CloseHandle(thread);
 }
 static inline void lq_thread_yield(void) { SwitchToThread(); }
+static inline uint64_t lq_microseconds(void) {
+    LARGE_INTEGER now, frequency;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&frequency);
+    return (uint64_t)(now.QuadPart / (frequency.QuadPart / 1000000 > 0 ? frequency.QuadPart / 1000000 : 1));
+}
 
 static inline void lq_mutex_init(lq_mutex *mutex) { InitializeSRWLock(mutex); }
 static inline void lq_mutex_lock(lq_mutex *mutex) { AcquireSRWLockExclusive(mutex); }
@@ -55,6 +62,7 @@ static inline int lq_usable_processors(void) {
 #else
 #include <pthread.h>
 #include <sched.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef pthread_t lq_thread;
@@ -68,6 +76,11 @@ static inline bool lq_thread_start(lq_thread *thread, void *(*main)(void *), voi
 }
 static inline void lq_thread_join(lq_thread thread) { pthread_join(thread, NULL); }
 static inline void lq_thread_yield(void) { sched_yield(); }
+static inline uint64_t lq_microseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
 
 static inline void lq_mutex_init(lq_mutex *mutex) { pthread_mutex_init(mutex, NULL); }
 static inline void lq_mutex_lock(lq_mutex *mutex) { pthread_mutex_lock(mutex); }

@@ -7,7 +7,10 @@
 // Waiting goes from quick and wasteful to slow and free. Spinning bridges the gap between two steps of an answer, and
 // yielding lets those run that are waited for; then a thread sleeps, so that an idle chat costs nothing, and so does
 // waiting for a thread that others keep from its processor.
-enum { SPIN_IN_STEP = 4000, SPIN_BETWEEN_STEPS = 20000, YIELDS = 8 };
+//
+// Where other programs keep the processors busy, whoever yields is behind all of them and loses a slice of time, while
+// who sleeps is ahead when it wakes. So after a yield that took long, waiting goes without any for a while.
+enum { SPIN_IN_STEP = 4000, SPIN_BETWEEN_STEPS = 20000, YIELDS = 8, LONG_YIELD = 300, WAITS_WITHOUT = 1000 };
 
 struct lq_threads {
     int count;
@@ -22,6 +25,7 @@ struct lq_threads {
     _Atomic bool stopping;
     _Atomic int sleeping;
     _Atomic int patience;  // spins in a step
+    _Atomic int without;   // so many waits more without a yield
     lq_mutex mutex;
     lq_condition wake;
     _Alignas(64) _Atomic int arrived;  // the barrier
@@ -42,16 +46,31 @@ static inline void pause_briefly(void) {
 #endif
 }
 
+static bool yield_until_change(lq_threads *t, _Atomic uint64_t *word, uint64_t seen) {
+    const int without = atomic_load_explicit(&t->without, memory_order_relaxed);
+    if (without > 0) {
+        atomic_store_explicit(&t->without, without - 1, memory_order_relaxed);
+        return false;
+    }
+    for (int i = 0; i < YIELDS; i++) {
+        const uint64_t before = lq_microseconds();
+        lq_thread_yield();
+        if (lq_microseconds() - before > LONG_YIELD) {
+            atomic_store_explicit(&t->without, WAITS_WITHOUT, memory_order_relaxed);
+            i = YIELDS;
+        }
+        if (atomic_load_explicit(word, memory_order_acquire) != seen) return true;
+    }
+    return false;
+}
+
 // Waits until *word is no longer `seen`. Returns whether spinning was enough.
 static bool wait_for_change(lq_threads *t, _Atomic uint64_t *word, uint64_t seen, int spins) {
     for (int i = 0; i < spins; i++) {
         if (atomic_load_explicit(word, memory_order_acquire) != seen) return true;
         pause_briefly();
     }
-    for (int i = 0; i < YIELDS; i++) {
-        lq_thread_yield();
-        if (atomic_load_explicit(word, memory_order_acquire) != seen) return false;
-    }
+    if (yield_until_change(t, word, seen)) return false;
     lq_mutex_lock(&t->mutex);
     atomic_fetch_add(&t->sleeping, 1);
     while (atomic_load(word) == seen) lq_condition_wait(&t->wake, &t->mutex);
