@@ -92,8 +92,8 @@ class GenerationParameters(BaseModel):
     """Whether short passes before the answer decide which tools are called, where tools are bound and the model may
     choose: none, one or several; after results, whether one that is due is left. They are asked behind examples
     (`langchain_qwen.output.deciding`), which small models need; without them, the model decides while it answers. Usage
-    counts them: about 1,500 tokens of prompt, after results 1,700 more, which come from the prefix cache after the
-    first time. They are left out where they do not fit into the window."""
+    counts them: 1,700 to 2,000 tokens of prompt for each, which come from the prefix cache after the first time but for
+    the question. They are left out where they do not fit into the window."""
 
     stream_usage: bool | None = None
     """Whether the last chunk of a stream says how many tokens were used; None is yes."""
