@@ -177,10 +177,10 @@ def _now(text: str) -> list[str]:
     """The calls of an answer that wait for no result, each once."""
     calls: list[str] = []
     for line in dict.fromkeys(text.strip().split("\n")):
-        if line.startswith(THEN) or (calls and _UNKNOWN in line):
+        if calls and (line.startswith(THEN) or _UNKNOWN in line):
             break
         if "(" in line:
-            calls.append(line)
+            calls.append(line.removeprefix(THEN))  # the call that the first one waits for may be struck
     return calls
 
 

@@ -199,6 +199,11 @@ class TestDecided:
         for later in ("then send(to=a, text=b)", "send(to=?, text=b)", "then weather(city=B)\nsend(to=a, text=b)"):
             assert deciding.decided(plan_output(tools=TOOLS), f"weather(city=A)\n{later}") == first
 
+    def test_a_call_is_made_now_where_the_one_that_it_waited_for_is_struck(self):
+        plan = plan_output(tools=TOOLS)
+        struck = deciding.without("weather(city=A)\nthen send(to=a)\nweather(city=B)", "weather")
+        assert deciding.decided(plan, struck) == deciding.decided(plan, "send(to=a)")
+
     def test_one_call_where_only_one_is_allowed(self):
         said = "weather(city=A)\nsend(to=a, text=b)"
         assert deciding.decided(plan_output(tools=TOOLS, parallel_tool_calls=False), said).one_call
