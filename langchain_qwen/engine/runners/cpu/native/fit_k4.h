@@ -31,8 +31,11 @@ INLINE float round_codes(const float *x, const float *cost, float scale, float o
     return lanes_sum(error);
 }
 
-// The line that fits best for given codes (least squares); its offset is not below zero, which the form cannot hold.
-INLINE void refit(const float *x, const float *cost, const float *codes, float *scale, float *offset) {
+typedef struct {
+    float v, c, cc, x, cx;  // sums over a group of cost times 1, code, code squared, value, and code times value
+} moments;
+
+INLINE moments moments_of(const float *x, const float *cost, const float *codes) {
     float v[LANES] = {0}, c[LANES] = {0}, cc[LANES] = {0}, sx[LANES] = {0}, cx[LANES] = {0};
     for (int i = 0; i < GROUP; i += LANES)
         for (int l = 0; l < LANES; l++) {
@@ -43,7 +46,13 @@ INLINE void refit(const float *x, const float *cost, const float *codes, float *
             sx[l] += cost[i + l] * x[i + l];
             cx[l] += weighted * x[i + l];
         }
-    const float V = lanes_sum(v), C = lanes_sum(c), CC = lanes_sum(cc), X = lanes_sum(sx), CX = lanes_sum(cx);
+    return (moments){lanes_sum(v), lanes_sum(c), lanes_sum(cc), lanes_sum(sx), lanes_sum(cx)};
+}
+
+// The line that fits best for given codes (least squares); its offset is not below zero, which the form cannot hold.
+INLINE void refit(const float *x, const float *cost, const float *codes, float *scale, float *offset) {
+    const moments m = moments_of(x, cost, codes);
+    const float V = m.v, C = m.c, CC = m.cc, X = m.x, CX = m.cx;
     const float determinant = V * CC - C * C;
     if (determinant > 0) {
         *scale = (V * CX - C * X) / determinant;
@@ -100,19 +109,11 @@ INLINE void refit_super(const float *x, const float *cost, const float *codes, c
                         int groups, float *d, float *dmin) {
     float aa = 0, ab = 0, bb = 0, ax = 0, bx = 0;  // weight = d * a - dmin * b
     for (int g = 0; g < groups; g++) {
-        float c[LANES] = {0}, cc[LANES] = {0}, v[LANES] = {0}, sx[LANES] = {0}, cx[LANES] = {0};
-        for (int i = g * GROUP; i < (g + 1) * GROUP; i += LANES)
-            for (int l = 0; l < LANES; l++) {
-                const float weighted = cost[i + l] * codes[i + l];
-                v[l] += cost[i + l];
-                c[l] += weighted;
-                cc[l] += weighted * codes[i + l];
-                sx[l] += cost[i + l] * x[i + l];
-                cx[l] += weighted * x[i + l];
-            }
-        const float s = scales[g], m = minima[g], C = lanes_sum(c);
-        aa += s * s * lanes_sum(cc), ab += s * m * C, bb += m * m * lanes_sum(v);
-        ax += s * lanes_sum(cx), bx += m * lanes_sum(sx);
+        const int start = g * GROUP;
+        const moments of = moments_of(x + start, cost + start, codes + start);
+        const float s = scales[g], m = minima[g];
+        aa += s * s * of.cc, ab += s * m * of.c, bb += m * m * of.v;
+        ax += s * of.cx, bx += m * of.x;
     }
     const float determinant = aa * bb - ab * ab;
     if (determinant > 1e-6f * aa * bb) {
