@@ -57,7 +57,7 @@ _TOM = "find_person(name=Tom) -> lives in Berlin"
 _HOTELS = ("find_hotels: Hotels in a city.", "book_hotel: Book rooms in a hotel.", _MAIL)
 _AZUR = "book_hotel(hotel=Azur, people=2)"
 _MARTA = "find_person(name=Marta) -> 555-0117, office 12"
-_NEXT_EXAMPLES = [
+_FIRST_EXAMPLES = [
     ((_WEATHER, _MAIL, _WEB), ("User: What's the weather in Rome?",), "get_weather(city=Rome)"),
     ((_WEATHER, _MAIL, _WEB), ("User: Good morning!",), NONE),
     (
@@ -66,6 +66,9 @@ _NEXT_EXAMPLES = [
         "stock_price(company=Siemens)\nstock_price(company=Bosch)",
     ),
     (_SHARES, ("User: Why do companies issue shares?",), NONE),
+]
+_NEXT_EXAMPLES = [
+    *_FIRST_EXAMPLES,
     (_PHONE, ("User: Please call Marta.",), "find_person(name=Marta)"),
     (_PHONE, ("User: Please call Marta.", _MARTA), "call_phone(number=555-0117)"),
     (_PHONE, ("User: Please call Marta.", _MARTA, "call_phone(number=555-0117) -> answered"), NONE),
@@ -105,14 +108,7 @@ _STOCK = ("count_stock: Pieces of an article in stock.", "order_article: Order a
 _ENERGY = ("energy(mass, speed, unit): Kinetic energy of a moving body.",)
 _SALES = ("sales(product, country, first, last): Sales of a product from a first to a last year.",)
 _OUTLINE_EXAMPLES = [
-    ((_WEATHER, _MAIL, _WEB), ("User: What's the weather in Rome?",), "get_weather(city=Rome)"),
-    ((_WEATHER, _MAIL, _WEB), ("User: Good morning!",), NONE),
-    (
-        _SHARES,
-        ("User: Compare the shares of Siemens and Bosch.",),
-        "stock_price(company=Siemens)\nstock_price(company=Bosch)",
-    ),
-    (_SHARES, ("User: Why do companies issue shares?",), NONE),
+    *_FIRST_EXAMPLES,
     (
         _ENERGY,
         ("User: A cart of 4 kg moves at 3 m/s, another one of 6 kg at 2 m/s. What energies have they, in joules?",),
