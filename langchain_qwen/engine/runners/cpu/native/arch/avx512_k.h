@@ -20,11 +20,13 @@ INLINE void pair_k(const int FORMAT, const int W, const uint8_t *a, const uint8_
     const int above_bytes = (FORMAT - LQ_K4) * LQ_SPAN;
     const int span_bytes = LQ_SPAN_CODES + above_bytes + (FORMAT == LQ_K6 ? LQ_SPAN_SCALES_K6 : LQ_SPAN_SCALES);
     const __m512i low = _mm512_set1_epi8(15), top = _mm512_set1_epi8(FORMAT == LQ_K5 ? 16 : 48), upper = _mm512_set1_epi8(48);
+    const uint8_t *start = a;
     for (int n = 0; n < blocks; n++) {
         const uint8_t *super_a = a + spans * span_bytes, *super_b = b + spans * span_bytes;
         const __m512 d = half16(super_a, super_b), dmin = FORMAT == LQ_K6 ? d : half16(super_a + 16, super_b + 16);
         for (int s = 0; s < spans; s++, a += span_bytes, b += span_bytes, x += LQ_SPAN / 4 * W, xs += W, sums += LQ_SPAN / lq_sum_columns(FORMAT) / 2 * W) {
             const int above = LQ_SPAN_CODES, at = above + above_bytes;
+            for (int place = above; place < span_bytes; place += 64) prefetch_pair(start, a + place, b + place);
             __m512i scales[2], minima = _mm512_setzero_si512();
             if (FORMAT == LQ_K6) {
                 scales[0] = two(a + at, b + at), scales[1] = two(a + at + 32, b + at + 32);
@@ -49,7 +51,7 @@ INLINE void pair_k(const int FORMAT, const int W, const uint8_t *a, const uint8_
                 for (int j = 0; j < 4; j++) {
                     const int vector = g * 4 + j, place = vector * 32;
                     const __m512i pairs = two(a + place, b + place);
-                    if (j % 2 == 0) prefetch(a + place), prefetch(b + place);
+                    if (j % 2 == 0) prefetch_pair(start, a + place, b + place);
                     __m512i u = _mm512_and_si512(pairs, low), v = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), low);
                     if (FORMAT == LQ_K5) {
                         u = _mm512_or_si512(u, _mm512_and_si512(shift_two(more, 4 - 2 * j), top));
