@@ -20,6 +20,7 @@ from benchmarks.kernel_tables import Activations, Kernels, kernels
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.cores import usable_cores
 from langchain_qwen.engine.runners.cpu.kernels import tables
+from langchain_qwen.engine.runners.cpu.packing import SPAN_BYTES, SUPER_BLOCK, packed_bytes
 
 SHAPES = {
     "qkv": (2048, 1536),
@@ -28,7 +29,8 @@ SHAPES = {
     "down": (1536, 8960),
     "head": (151936, 1536),
 }
-FORMATS = {"int4": library.INT4, "int8": library.INT8}
+# K4 is what int4 means, K6 what half of a Q4_K_M file's bytes are; the plain groups of 64 hold GPTQ and AWQ.
+FORMATS = {"K4": library.K4, "K6": library.K6, "int4": library.INT4, "int8": library.INT8}
 GROUP = 64
 BEYOND_CACHES = 1 << 28  # bytes of copies
 
@@ -36,7 +38,7 @@ BEYOND_CACHES = 1 << 28  # bytes of copies
 def main() -> None:
     """Time all tables in turns and print them and the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--tokens", type=int, nargs="*", default=[1, 4, 16, 64, 256], help="tokens at once")
+    parser.add_argument("--tokens", type=int, nargs="*", default=[1, 4, 8, 16, 64, 256], help="tokens at once")
     parser.add_argument("--shapes", nargs="*", choices=[*SHAPES], default=["qkv", "gate_up", "down"], help="matrices")
     parser.add_argument("--formats", nargs="*", choices=[*FORMATS], default=[*FORMATS], help="how the weights are held")
     parser.add_argument("--seconds", type=float, default=0.3, help="for each figure, at least")
@@ -72,13 +74,16 @@ def main() -> None:
 
 def matrices(form: int, rows: int, cols: int) -> list[library.Matrix]:
     """Copies of a matrix of random codes, enough of them to exceed the caches."""
-    random, group_bytes = np.random.default_rng(0), GROUP * (4 if form == library.INT4 else 8)
-    blocks = random.integers(0, 256, (rows // 8, cols // GROUP, group_bytes + 32), np.uint8)
-    blocks[..., group_bytes:] = (random.random((rows // 8, cols // GROUP, 16)) / 100).astype(np.float16).view(np.uint8)
+    group = SUPER_BLOCK if form in SPAN_BYTES else GROUP
+    block_bytes, scales = packed_bytes(form, group, 8, group), 8 if form == library.K6 else 16
+    random = np.random.default_rng(0)
+    blocks = random.integers(0, 256, (rows // 8, cols // group, block_bytes), np.uint8)
+    small = (random.random((*blocks.shape[:2], scales)) / 100).astype(np.float16)
+    blocks[..., -2 * scales :] = small.view(np.uint8)
     found = []
     for _ in range(BEYOND_CACHES // blocks.nbytes + 1):
         data = blocks.copy()
-        matrix = library.Matrix(form, GROUP, rows, cols, rows, data.nbytes, data.ctypes.data, None, None)
+        matrix = library.Matrix(form, group, rows, cols, rows, data.nbytes, data.ctypes.data, None, None)
         matrix.kept = data  # the struct holds an address alone
         found.append(matrix)
     return found
