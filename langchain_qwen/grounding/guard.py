@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 import regex
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -14,9 +14,12 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from pydantic import BaseModel, ConfigDict
 
-from langchain_qwen.errors import InvalidMessagesError
+from langchain_qwen.capabilities import local_model
+from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF, named_years
+from langchain_qwen.grounding.memory import FromMemory
 from langchain_qwen.grounding.prompts import log_odds
+from langchain_qwen.grounding.risk import calibration_of
 from langchain_qwen.inputs import messages_of
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
@@ -116,13 +119,7 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
 
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> CutoffVerdict:  # noqa: A002, ARG002
         """Look at a question, or the last question of a chat."""
-        question = last_question(input)
-        verdict = self._by_words(question)
-        if verdict.timing is not Timing.KNOWABLE or not self._must_ask(verdict):
-            return verdict
-        assert self._model
-        messages = self._model.bind(**ONE_TOKEN).batch([*_prompts(question)], config)
-        return self._by_odds(verdict, messages)
+        return self._look(input, config)
 
     async def ainvoke(
         self,
@@ -131,46 +128,68 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         **kwargs: Any,  # noqa: ARG002
     ) -> CutoffVerdict:
         """As `invoke`."""
-        question = last_question(input)
-        verdict = self._by_words(question)
-        if verdict.timing is not Timing.KNOWABLE or not self._must_ask(verdict):
-            return verdict
-        assert self._model
-        messages = await self._model.bind(**ONE_TOKEN).abatch([*_prompts(question)], config)
-        return self._by_odds(verdict, messages)
+        return await self._alook(input, config)
 
     def guarded(
-        self, model: Runnable[LanguageModelInput, Any], otherwise: Runnable[Any, Any] | None = None
+        self,
+        model: Runnable[LanguageModelInput, Any],
+        otherwise: Runnable[Any, Any] | None = None,
+        *,
+        unsure_above: float | Literal["calibrated"] | None = "calibrated",
     ) -> Runnable[LanguageModelInput, Any]:
-        """A model that is asked only what it can know.
+        """A model that is asked only what it can know, and says where it is not sure.
 
         Args:
             model: Answers questions that are knowable.
             otherwise: Answers the others, such as a `GroundedAnswerer`; None answers with an `AIMessage` that says
                 so and holds the verdict as `additional_kwargs["cutoff_verdict"]`.
+            unsure_above: The chance of being wrong above which an answer from memory ends in a note that it is not
+                sure; `response_metadata["risk"]` has the chance. The default is the one below which three quarters of
+                the right answers were when this was calibrated. None leaves answers as they are, and so does a guard
+                without a model, or a `model` that is not on this machine.
+
+        Raises:
+            InvalidParameterError: If `unsure_above` is no chance.
         """
+        if not _is_chance(unsure_above):
+            raise InvalidParameterError(
+                f'unsure_above={unsure_above!r}: give a chance from 0 to 1, "calibrated" or None'
+            )
+        local = local_model(model) if self._model is not None and unsure_above is not None else None
+        by = calibration_of(local).memory if local is not None else None
+
+        def route(verdict: CutoffVerdict, asked: LanguageModelInput) -> Any:
+            """What answers: RunnableLambda runs a runnable that it is given."""
+            if not verdict.knowable:
+                return abstention(verdict) if otherwise is None else RunnableLambda(lambda _: _plain(asked)) | otherwise
+            if by is None or verdict.news is None:
+                return model
+            limit = unsure_above if isinstance(unsure_above, float | int) else by.limit
+            return FromMemory(model, news=verdict.news, by=by, unsure_above=limit)
 
         def choose(asked: LanguageModelInput, config: RunnableConfig) -> Any:
-            return self._route(self.invoke(asked, config), asked, model, otherwise)
+            return route(self._look(asked, config, always=by is not None), asked)
 
         async def achoose(asked: LanguageModelInput, config: RunnableConfig) -> Any:
-            return self._route(await self.ainvoke(asked, config), asked, model, otherwise)
+            return route(await self._alook(asked, config, always=by is not None), asked)
 
         return RunnableLambda(choose, achoose, name="CutoffGuard")
 
-    @staticmethod
-    def _route(
-        verdict: CutoffVerdict,
-        asked: LanguageModelInput,
-        model: Runnable[Any, Any],
-        otherwise: Runnable[Any, Any] | None,
-    ) -> Any:
-        """What answers: RunnableLambda runs a runnable that it is given."""
-        if verdict.knowable:
-            return model
-        if otherwise is None:
-            return abstention(verdict)
-        return RunnableLambda(lambda _: asked.to_messages() if isinstance(asked, PromptValue) else asked) | otherwise
+    def _look(self, asked: LanguageModelInput, config: RunnableConfig | None, *, always: bool = False) -> CutoffVerdict:
+        """With `always`, the model's odds of news are in every verdict that is knowable by its words."""
+        verdict = self._by_words(last_question(asked))
+        if self._model is None or not verdict.knowable or not (always or self._may_be_news(verdict)):
+            return verdict
+        return self._by_odds(verdict, self._model.bind(**ONE_TOKEN).batch([*news_prompts(verdict.question)], config))
+
+    async def _alook(
+        self, asked: LanguageModelInput, config: RunnableConfig | None, *, always: bool = False
+    ) -> CutoffVerdict:
+        verdict = self._by_words(last_question(asked))
+        if self._model is None or not verdict.knowable or not (always or self._may_be_news(verdict)):
+            return verdict
+        messages = await self._model.bind(**ONE_TOKEN).abatch([*news_prompts(verdict.question)], config)
+        return self._by_odds(verdict, messages)
 
     def _by_words(self, question: str) -> CutoffVerdict:
         as_of = self._as_of or date.today()
@@ -182,18 +201,19 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
             timing = Timing.MAY_HAVE_CHANGED
         return CutoffVerdict(timing=timing, question=question, as_of=as_of, knowledge_cutoff=self._cutoff, years=named)
 
-    def _must_ask(self, verdict: CutoffVerdict) -> bool:
+    def _may_be_news(self, verdict: CutoffVerdict) -> bool:
         """A question that names earlier years only is settled, and so is one asked before the cutoff."""
-        return self._model is not None and not verdict.years and verdict.as_of > self._cutoff
+        return not verdict.years and verdict.as_of > self._cutoff
 
     def _by_odds(self, verdict: CutoffVerdict, messages: Sequence[BaseMessage]) -> CutoffVerdict:
-        recent, lasting, timeless_recent, timeless_lasting = map(log_odds, messages)
-        news = (recent - lasting) - (timeless_recent - timeless_lasting)
-        timing = Timing.MAY_HAVE_CHANGED if news > self._news_above else Timing.KNOWABLE
+        news = news_odds(messages)
+        changed = self._may_be_news(verdict) and news > self._news_above
+        timing = Timing.MAY_HAVE_CHANGED if changed else Timing.KNOWABLE
         return verdict.model_copy(update={"timing": timing, "news": news})
 
 
-def _prompts(question: str) -> list[list[BaseMessage]]:
+def news_prompts(question: str) -> list[list[BaseMessage]]:
+    """What is asked of the model, by one token each, about whether a question is about news or changing things."""
     if len(question) > _MOST_ASKED:  # what a long message asks stands at its beginning or its end
         question = f"{question[: _MOST_ASKED // 2]} ... {question[-_MOST_ASKED // 2 :]}"
     return [
@@ -201,6 +221,20 @@ def _prompts(question: str) -> list[list[BaseMessage]]:
         for one in (question, _TIMELESS)
         for asked in (_RECENT, _LASTING)
     ]
+
+
+def news_odds(messages: Sequence[BaseMessage]) -> float:
+    """The log odds that it is, from what was said to these prompts."""
+    recent, lasting, timeless_recent, timeless_lasting = map(log_odds, messages)
+    return (recent - lasting) - (timeless_recent - timeless_lasting)
+
+
+def _is_chance(given: object) -> bool:
+    return given in ("calibrated", None) or (isinstance(given, float | int) and 0 <= given <= 1)
+
+
+def _plain(asked: LanguageModelInput) -> Any:
+    return asked.to_messages() if isinstance(asked, PromptValue) else asked
 
 
 def abstention(verdict: CutoffVerdict) -> AIMessage:

@@ -62,6 +62,7 @@ class Calibration(BaseModel):
         early: From what is known before there is an answer.
         whole: From all that is known of an answer.
         words: From its words alone, for models that report no log probabilities.
+        memory: Of an answer without passages, see `langchain_qwen.grounding.memory`; the package's own have it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +72,7 @@ class Calibration(BaseModel):
     early: Logistic
     whole: Logistic
     words: Logistic
+    memory: Logistic | None = None
 
     def fullest(self, features: Mapping[str, float]) -> Logistic:
         """What reads the risk of an answer off: the model for all that is there."""
@@ -78,7 +80,7 @@ class Calibration(BaseModel):
 
     def save(self, path: Path) -> None:
         """Write it down for `GroundedAnswerer(calibration=...)`."""
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        path.write_text(self.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
 
 
 def fit(
