@@ -41,7 +41,7 @@ _ORDERS = {
     "markup": (
         r"<\|\w+\|>|\[/?INST\]|<</?SYS>>|</?tool_call>",
         r"^\s*#{1,4}\s*(?:system|instruction|assistant|user)s?\b\s*:?\s*$",
-        r"^\s*(?:system|assistant)\s*:",
+        r"^\s*assistant\s*:|^\s*system\s*:\s*(?:you|your|ignore|always|never|do|don['’]t|reply|respond|answer|from)\b",
     ),
 }
 _TASK_VERBS = (

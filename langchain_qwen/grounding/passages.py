@@ -48,12 +48,21 @@ class Passage:
     @property
     def text(self) -> str:
         """The shown text, without instructions that were withheld."""
+        return self._without_withheld(self.shown.text)
+
+    @property
+    def prompted(self) -> str:
+        """As `text`, with the source's own spaces: where nothing is taken out, prompts hold documents as they are."""
+        before, behind = self.shown.around
+        return before + self._without_withheld(self.shown.spaced) + behind
+
+    def _without_withheld(self, characters: Sequence[str]) -> str:
         text, end = "", 0
         for found in self.instructions:
             if found.withheld:
-                text += self.shown.text[end : found.start] + _WITHHELD
+                text += "".join(characters[end : found.start]) + _WITHHELD
                 end = found.end
-        return text + self.shown.text[end:]
+        return text + "".join(characters[end:])
 
     @property
     def heading(self) -> str:

@@ -92,7 +92,7 @@ def answer(passages: Sequence[Passage], question: str, as_of: date) -> list[Base
     """The question over its passages."""
     # The day is told where a passage has one: "last year" is read beside it.
     today = f"Today is {as_of.isoformat()}.\n" if any(passage.date for passage in passages) else ""
-    context = "\n\n".join(f"{passage.heading}{passage.text}" for passage in passages)
+    context = "\n\n".join(f"{passage.heading}{passage.prompted}" for passage in passages)
     return [HumanMessage(_ANSWER.format(today=today, question=question, context=context))]
 
 

@@ -17,8 +17,7 @@ _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\u034f\u180b\u180c\u180d\u180e
 _SELECTOR = regex.compile(r"[\uFE00-\uFE0F\U000E0100-\U000E01EF]")
 _UNSEEN = frozenset({"Cf", "Cc", "Cs", "Co", "Cn"})
 
-# A quote is closed by a straight quotation mark, so that no passage may hold one.
-_SHOWN_AS = {'"': "'"}
+_LONGEST_SPACE = 64  # characters of a run of spaces that a prompt repeats as it is
 
 _SHORTENED = (
     r"(?<!\b(?:\p{Lu}|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|vs?|[ap]\.m|Inc|Ltd|Co|"
@@ -39,19 +38,23 @@ _LONGEST_UNIT = 240
 
 @dataclass(frozen=True, slots=True)
 class ShownText:
-    """A text as the prompt shows it.
+    """A text without what a reader cannot see, as it is read and quoted, and as a prompt shows it.
 
     Attributes:
         text: In NFC, without invisible characters, runs of spaces as one.
         starts: For each character where it begins in the source.
         ends: For each character where it ends in the source.
         hidden: How many invisible characters the source held.
+        spaced: Each character as a prompt shows it: spaces as the source has them.
+        around: The spaces before and behind the text.
     """
 
     text: str
     starts: tuple[int, ...]
     ends: tuple[int, ...]
     hidden: int = 0
+    spaced: tuple[str, ...] = ()
+    around: tuple[str, str] = ("", "")
 
     def source_span(self, start: int, end: int) -> tuple[int, int]:
         """The span in the source of `text[start:end]`, which must not be empty."""
@@ -61,6 +64,7 @@ class ShownText:
 def show(source: str) -> ShownText:
     """Make a text fit to be shown to the model."""
     pieces: list[str] = []
+    spaced: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
     hidden = 0
@@ -69,19 +73,27 @@ def show(source: str) -> ShownText:
         seen = "".join(c for c in raw if not _unseen(c))
         hidden += sum(_unseen(c) and not c.isspace() for c in raw)
         if raw.isspace():
+            space = seen or " "
             seen = "\n" if "\n" in raw or "\r" in raw else " "
             if pieces and pieces[-1].isspace():  # one space stands for a run, a line break for a run with one in it
                 pieces[-1] = "\n" if "\n" in (seen, pieces[-1]) else " "
+                spaced[-1] += space if len(spaced[-1]) < _LONGEST_SPACE else ""
                 ends[-1] = match.end()
                 continue
+            spaced.append(space)
         for character in unicodedata.normalize("NFC", seen):
-            pieces.append(_SHOWN_AS.get(character, character))
+            pieces.append(character)
+            if not raw.isspace():
+                spaced.append(character)
             starts.append(match.start())
             ends.append(match.end())
     text = "".join(pieces)
     first = len(text) - len(text.lstrip())
     last = len(text.rstrip())
-    return ShownText(text[first:last], tuple(starts[first:last]), tuple(ends[first:last]), hidden)
+    around = ("".join(spaced[:first]), "".join(spaced[last:]))
+    return ShownText(
+        text[first:last], tuple(starts[first:last]), tuple(ends[first:last]), hidden, tuple(spaced[first:last]), around
+    )
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
