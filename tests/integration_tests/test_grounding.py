@@ -10,6 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 
 from langchain_qwen.grounding import AnswerText, Citation, CutoffGuard, GroundedAnswer, GroundedAnswerer
+from langchain_qwen.grounding.memory import UNSURE
 
 DOCUMENTS = [
     Document(
@@ -98,3 +99,12 @@ def test_the_guard_asks_the_model(model):
     assert verdict.news is not None
     assert timeless.news is not None
     assert verdict.news > timeless.news
+
+
+def test_an_unlikely_answer_from_memory_says_so(model):
+    guarded = CutoffGuard(model, as_of=date(2020, 1, 1)).guarded(model.bind(max_tokens=60))
+    sure = guarded.invoke("What is the capital of France?")
+    unsure = guarded.invoke("Who was the mayor of Quedlinburg in 1731?")
+    assert sure.response_metadata["risk"] < unsure.response_metadata["risk"]
+    assert not sure.text.endswith(UNSURE)
+    assert unsure.text.endswith(UNSURE)
