@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 
 HERE = Path(__file__).parent
-WIDTH, ROW, TOP, LABELS, BARS = 780, 34, 44, 275, 320
+WIDTH, ROW, GROUP, LABELS, BARS = 780, 28, 44, 230, 420
+OURS = "langchain-qwen"
 STYLE = """
   text { font: 14px system-ui, sans-serif; fill: #24292f }
   .note { font-size: 12px; fill: #57606a } .title { font-weight: bold }
@@ -17,36 +18,29 @@ STYLE = """
 
 
 def chart(results: dict) -> str:
-    """Bars of the speed beside llama.cpp's; the tokens a second that were measured stand behind them."""
-    rows = results["decode"]
-    most = max(row["beside_llama_cpp"] for row in rows)
-    height = TOP + ROW * len(rows) + 30
-    parts = ['<text class="title" x="0" y="20">Writing speed beside llama.cpp Q4_K_M on the same machine</text>']
-    for number, row in enumerate(rows):
-        y, width = TOP + ROW * number, BARS * row["beside_llama_cpp"] / most
-        kind = "bar ours" if number == 0 else "bar"
-        parts += [
-            f'<text x="{LABELS - 10}" y="{y + 16}" text-anchor="end">{escape(row["engine"])}</text>',
-            f'<rect class="{kind}" x="{LABELS}" y="{y}" width="{width:.1f}" height="22" rx="3"/>',
-            f'<text x="{LABELS + width + 8:.1f}" y="{y + 16}">{row["beside_llama_cpp"]:.2f} x '
-            f'<tspan class="note">({row["tokens_per_second"]:g} tokens/s)</tspan></text>',
-        ]
-    machines = "; ".join(f"{name}: {who}" for name, who in _machines(rows).items())
-    note = f"Qwen2.5-Coder-1.5B, one request, two cores. {escape(machines)}."
-    parts.append(f'<text class="note" x="0" y="{height - 8}">{note}</text>')
+    """For each task, the tokens a second of each engine as bars."""
+    parts: list[str] = []
+    y = 0
+    for group in results["groups"]:
+        most = max(row["tokens_per_second"] for row in group["rows"])
+        y += GROUP
+        parts.append(f'<text class="title" x="0" y="{y - 14}">{escape(group["title"])}</text>')
+        for row in group["rows"]:
+            width = BARS * row["tokens_per_second"] / most
+            kind = "bar ours" if row["engine"] == OURS else "bar"
+            parts += [
+                f'<text x="{LABELS - 10}" y="{y + 15}" text-anchor="end">{escape(row["engine"])}</text>',
+                f'<rect class="{kind}" x="{LABELS}" y="{y}" width="{width:.1f}" height="20" rx="3"/>',
+                f'<text x="{LABELS + width + 8:.1f}" y="{y + 15}">{row["tokens_per_second"]:.0f}</text>',
+            ]
+            y += ROW
+    height = y + 34
+    parts.append(f'<text class="note" x="0" y="{height - 8}">{escape(results["note"])}</text>')
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f'role="img">\n<style>{STYLE}</style>\n{body}\n</svg>\n'
     )
-
-
-def _machines(rows: list[dict]) -> dict[str, str]:
-    """Which rows each machine stands for."""
-    found: dict[str, list[int]] = {}
-    for number, row in enumerate(rows, start=1):
-        found.setdefault(row["machine"], []).append(number)
-    return {machine: f"rows {numbers[0]} to {numbers[-1]}" for machine, numbers in found.items()}
 
 
 if __name__ == "__main__":

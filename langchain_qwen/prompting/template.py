@@ -24,14 +24,6 @@ _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_toke
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 WIDEST_INDENT = 32
 LONGEST_SOURCE = 65_536  # characters; published templates have up to 20,000
-# Qwen2.5-Coder's published templates double the braces in their example of a call, where Qwen2.5-Instruct's do not: a
-# model that follows the example writes what is no JSON. With True such a template is rendered as Qwen2.5-Instruct's is;
-# the prompt then differs in these two characters from the one of transformers.
-MEND_DOUBLED_BRACES = False
-_DOUBLED, _MENDED = (
-    rf"{left}\"name\": <function-name>, \"arguments\": <args-json-object>{right}"
-    for left, right in (("{{", "}}"), ("{", "}"))
-)
 _ADVICE = "Download the checkpoint again, or use another one"
 
 
@@ -71,8 +63,6 @@ class ChatTemplate:
                 f"{folder} has no chat template; base models come without one: use an Instruct checkpoint, or "
                 "download it again"
             )
-        if MEND_DOUBLED_BRACES:
-            source = source.replace(_DOUBLED, _MENDED)
         return cls(source, tuple((name, _text(config[name])) for name in _SPECIAL_TOKENS if config.get(name)))
 
     def render(
