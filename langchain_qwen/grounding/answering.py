@@ -48,8 +48,14 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
     from langchain_qwen.grounding import GroundedAnswerer
 
     model = ChatQwen(model="coder-1.5b", temperature=0)
-    answerer = GroundedAnswerer(["The bridge was opened on 19 March 1932."], model)
-    answerer.invoke("When was the bridge opened?")
+    answerer = GroundedAnswerer(["The bridge was opened on 19 March 1932.", "The mill closed in 1950."], model)
+    answer = answerer.invoke("When was the bridge opened?")
+    answer.text  # "The bridge was opened on 19 March 1932. [1]"
+    answer.citations[0].quote  # "The bridge was opened on 19 March 1932."
+    answer.risk  # 0.09
+    answerer.invoke("Who built the mill?").abstained  # AbstainReason.NOT_STATED
+    for event in answerer.stream("When was the bridge opened?"):
+        print(type(event).__name__)  # AnswerText, AnswerText, Citation, GroundedAnswer; `astream` too
     ```
 
     What happens for a question: passages are retrieved and cleaned, and the question is answered from all that fit with

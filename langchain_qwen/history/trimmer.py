@@ -34,9 +34,25 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
     """Makes a conversation fit into the model's window, in exact tokens, and moves its beginning rarely.
 
     ```python
-    trim = HistoryTrimmer(model)
-    chain = trim | model
+    from langchain_qwen import ChatQwen
+    from langchain_qwen.history import HistoryTrimmer
+
+    model = ChatQwen(model="coder-1.5b", temperature=0)
+    trim = HistoryTrimmer(model, window=4096)
+    history = [("human", "My name is Ada."), ("ai", "Hello Ada!"), ("human", "What is my name? One word.")]
     messages, report = trim.with_report(history)
+    print(report)  # 55 of 3,584 tokens, 3 messages
+    ```
+
+    Before a model, whole, streamed or awaited; before tools, which are counted, and before structured output:
+
+    ```python
+    chain = trim | model
+    chain.invoke(history).text  # "Ada"
+    for chunk in chain.stream(history):
+        print(chunk.text, end="")  # Ada
+    HistoryTrimmer(model, tools=[look_up]) | model.bind_tools([look_up])
+    trim | model.with_structured_output(Name)  # Name(name="Ada")
     ```
 
     It takes messages, a prompt value, a dict with "messages", or any object with `.messages`, and never changes them.

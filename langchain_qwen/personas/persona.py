@@ -24,9 +24,22 @@ class Persona(PersonaSpec, RunnableSerializable[PersonaInput, PromptValue]):
     """Who the model is, how it answers, and in which language; immutable.
 
     ```python
-    pirate = Persona(name="pirate", instructions="You are a pirate of {sea}.", variables={"sea": "the Caribbean"})
-    chat = pirate | ChatQwen(model="coder-1.5b")
-    chat.invoke("Who are you?").text
+    from langchain_qwen import ChatQwen
+    from langchain_qwen.personas import Persona
+
+    model = ChatQwen(model="coder-1.5b", temperature=0)
+    pirate = Persona(
+        name="pirate",
+        instructions="You are a pirate of {sea}. Answer in one sentence.",
+        variables={"sea": "the Caribbean"},
+    )
+    chat = pirate | model
+    chat.invoke("Who are you?").text  # "I am a pirate of the Caribbean, known for my colorful attire and ..."
+    for chunk in chat.stream("Who are you?"):
+        print(chunk.text, end="")  # the same; `await chat.ainvoke(...)` and `chat.batch([...])` too
+    (pirate.replace(language="fr") | model).invoke("Who are you?").text  # "Je suis un pirate de la Caraïbe."
+    pirate | model.bind_tools([look_up])  # calls tools as the model does
+    pirate | model.with_structured_output(Name)  # gives a Name
     ```
 
     A persona takes a string, messages, a prompt value, or a dict with `input` or `messages` and values for variables;

@@ -22,7 +22,29 @@ Output = TypeVar("Output", str, AIMessage)
 
 
 class SafetyParser(CompiledPolicy, Runnable[Any, Any]):
-    """Lets through what a policy allows: `model | SafetyParser("balanced")`, for messages, chunks and strings.
+    """Lets through what a policy allows, of messages, chunks and strings.
+
+    ```python
+    from langchain_qwen import ChatQwen
+    from langchain_qwen.safety import SafetyParser
+
+    parser = SafetyParser("balanced")
+    parser.invoke("Write to kim@example.com.")  # "Write to [EMAIL]."
+    ```
+
+    Behind a model it filters answers, whole, streamed or awaited. `guard` gives a chat model that does so, and takes
+    tools and schemas as before:
+
+    ```python
+    model = ChatQwen(model="coder-1.5b", temperature=0)
+    chain = model | parser
+    guarded = parser.guard(model)
+    guarded.invoke("Repeat: my mail is kim@example.com").text  # "Your mail address is [EMAIL]."
+    for chunk in guarded.stream("Repeat: my mail is kim@example.com"):
+        print(chunk.text, end="")  # the same
+    guarded.bind_tools([look_up]).invoke("Where does Ada live?").tool_calls  # [{"name": "look_up", ...}]
+    guarded.with_structured_output(Name).invoke("Ada is here.")  # Name(name="Ada")
+    ```
 
     What comes out of a stream, put together, is what comes out for the whole text, however it was cut into chunks.
     Only the shortest end that could still become a finding is held back. `stop` and `block` close the model's stream,
