@@ -21,11 +21,10 @@ _OTHER_SCRIPT = regex.compile(r"(?!\p{Latin})\p{L}")
 # What each model of `risk.Calibration` is fitted on.
 EARLY = ("early", "asked_share", "asked_near", "asked_missing", "other_script")
 ODDS = ("stated", "confirmed")
-WORDS = (
-    *("asked_share", "asked_near", "asked_missing", "other_script"),
-    *("said_share", "said_missing", "said_near", "supporters", "kind_wrong"),
-)
-WHOLE = (*WORDS, *ODDS, "mean_log_probability", "least_log_probability")
+_SAID = ("said_share", "said_missing", "said_near", "supporters", "kind_wrong")
+WORDS = ("asked_share", "asked_near", "asked_missing", "other_script", *_SAID)
+# Beside odds, the words that question and passages share tell nothing more, and count against questions in other words.
+WHOLE = ("other_script", *_SAID, *ODDS, "mean_log_probability", "least_log_probability")
 # What can only raise the risk; all others can only lower it.
 RAISES = frozenset({"asked_missing", "other_script", "said_missing", "kind_wrong"})
 
