@@ -14,7 +14,7 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from pydantic import BaseModel, ConfigDict
 
-from langchain_qwen.capabilities import local_model
+from langchain_qwen.capabilities import bound_arguments, is_chat_model, local_model
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF, named_years
 from langchain_qwen.grounding.memory import FromMemory
@@ -145,8 +145,9 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
                 so and holds the verdict as `additional_kwargs["cutoff_verdict"]`.
             unsure_above: The chance of being wrong above which an answer from memory ends in a note that it is not
                 sure; `response_metadata["risk"]` has the chance. The default is the one below which three quarters of
-                the right answers were when this was calibrated. None leaves answers as they are, and so does a guard
-                without a model, or a `model` that is not on this machine.
+                the right answers were when this was calibrated. Answers in a bound `response_format` keep their form
+                and have the chance alone. None leaves answers as they are, and so does a guard without a model, or a
+                `model` that is no chat model of this machine.
 
         Raises:
             InvalidParameterError: If `unsure_above` is no chance.
@@ -155,8 +156,11 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
             raise InvalidParameterError(
                 f'unsure_above={unsure_above!r}: give a chance from 0 to 1, "calibrated" or None'
             )
-        local = local_model(model) if self._model is not None and unsure_above is not None else None
+        may_note = self._model is not None and unsure_above is not None and is_chat_model(model)
+        local = local_model(model) if may_note else None
         by = calibration_of(local).memory if local is not None else None
+        if "response_format" in bound_arguments(model):
+            unsure_above = 1.0
 
         def route(verdict: CutoffVerdict, asked: LanguageModelInput) -> Any:
             """What answers: RunnableLambda runs a runnable that it is given."""

@@ -90,6 +90,14 @@ def test_a_model_elsewhere_is_left_alone():
     assert CutoffGuard(ScriptedModel(), as_of=BEFORE).guarded(model).invoke("Who won?").text == "The Reds won."
 
 
+def test_a_form_is_kept():
+    model = ScriptedModel(parts=("one",), log_probability=-5.0, states=lambda _: 0.5)  # parts: what a grammar allows
+    bound = model.bind(response_format={"type": "grammar", "grammar": 'start: "1. one"'})
+    said = CutoffGuard(model, as_of=BEFORE).guarded(bound).invoke("Who won?")
+    assert said.text == "1. one"
+    assert said.response_metadata["risk"] > 0.9
+
+
 def test_a_limit_of_ones_own():
     model = ScriptedModel(answer="The Reds won.", log_probability=-0.1, states=lambda _: 0.5)
     guard = CutoffGuard(model, as_of=BEFORE)
