@@ -23,7 +23,7 @@ from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF
 from langchain_qwen.grounding.indexing import Source, estimated_tokens
 from langchain_qwen.grounding.planning import plan
-from langchain_qwen.grounding.risk import calibration_of, read_calibration
+from langchain_qwen.grounding.risk import calibration_of, check_limit, read_calibration
 from langchain_qwen.grounding.steps import Ask, Generate, Judge, NextText, Plan, Retrieve, Settings
 from langchain_qwen.grounding.types import AnswerText, Citation
 from langchain_qwen.inputs import messages_of
@@ -130,11 +130,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             raise InvalidParameterError(f'on_unsupported={on_unsupported!r}: give "drop", "flag" or "abstain"')
         if not 0 <= min_coverage <= 1:
             raise InvalidParameterError(f"min_coverage={min_coverage}: give a share from 0 to 1")
-        risk = abstain_above if abstain_above not in ("calibrated", None) else 0
-        if not isinstance(risk, float | int) or not 0 <= risk <= 1:
-            raise InvalidParameterError(
-                f'abstain_above={abstain_above!r}: give a chance from 0 to 1, "calibrated" or None'
-            )
+        check_limit("abstain_above", abstain_above)
         counts = {"passages": max_passages, "prompt_tokens": max_prompt_tokens, "answer_tokens": max_answer_tokens}
         for name, value in counts.items():
             if value < 1:

@@ -15,11 +15,11 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from pydantic import BaseModel, ConfigDict
 
 from langchain_qwen.capabilities import bound_arguments, is_chat_model, local_model
-from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
+from langchain_qwen.errors import InvalidMessagesError
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF, named_years
 from langchain_qwen.grounding.memory import FromMemory
 from langchain_qwen.grounding.prompts import log_odds
-from langchain_qwen.grounding.risk import calibration_of
+from langchain_qwen.grounding.risk import calibration_of, check_limit
 from langchain_qwen.inputs import messages_of
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
@@ -152,10 +152,7 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         Raises:
             InvalidParameterError: If `unsure_above` is no chance.
         """
-        if not _is_chance(unsure_above):
-            raise InvalidParameterError(
-                f'unsure_above={unsure_above!r}: give a chance from 0 to 1, "calibrated" or None'
-            )
+        check_limit("unsure_above", unsure_above)
         may_note = self._model is not None and unsure_above is not None and is_chat_model(model)
         local = local_model(model) if may_note else None
         by = calibration_of(local).memory if local is not None else None
@@ -231,10 +228,6 @@ def news_odds(messages: Sequence[BaseMessage]) -> float:
     """The log odds that it is, from what was said to these prompts."""
     recent, lasting, timeless_recent, timeless_lasting = map(log_odds, messages)
     return (recent - lasting) - (timeless_recent - timeless_lasting)
-
-
-def _is_chance(given: object) -> bool:
-    return given in ("calibrated", None) or (isinstance(given, float | int) and 0 <= given <= 1)
 
 
 def _plain(asked: LanguageModelInput) -> Any:

@@ -134,6 +134,16 @@ def _newton(table: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
     return per_unit, float(weights[-1] - per_unit @ mean)
 
 
+def check_limit(name: str, limit: float | str | None) -> None:
+    """Refuse a limit of risk that is neither a chance nor "calibrated" or None.
+
+    Raises:
+        InvalidParameterError: With the name and what may be given.
+    """
+    if limit not in ("calibrated", None) and not (isinstance(limit, float | int) and 0 <= limit <= 1):
+        raise InvalidParameterError(f'{name}={limit!r}: give a chance from 0 to 1, "calibrated" or None')
+
+
 def calibration_of(model: Any) -> Calibration:
     """What comes with the package for a model: by the size in its name or in its config, else that of the 1.5B."""
     return _shipped("0.5b" if _is_small(str(getattr(model, "model", ""))) else "1.5b")
