@@ -52,3 +52,8 @@ def messages_of(value: Any) -> list[BaseMessage]:
 def variables_of(value: Any) -> dict[str, Any]:
     """What a dict holds beside its conversation, for the variables of a prompt."""
     return {name: one for name, one in value.items() if name not in _NAMES} if isinstance(value, Mapping) else {}
+
+
+def followed_by(content: str | list[str | dict[Any, Any]], text: str) -> str | list[str | dict[Any, Any]]:
+    """A message's content with text behind it: in the same string, or in a block of its own."""
+    return content + text if isinstance(content, str) else [*content, {"type": "text", "text": text}]

@@ -15,6 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_qwen.grounding import features
 from langchain_qwen.grounding.risk import Logistic
+from langchain_qwen.inputs import followed_by
 
 UNSURE = "(I am not sure: this is from memory, without a source.)"
 FEATURES = ("mean_log_probability", "least_log_probability", "news")
@@ -62,7 +63,8 @@ class FromMemory(Runnable[LanguageModelInput, AIMessage]):
         for chunk in self._model.stream(input, config, **kwargs):
             chunks.append(chunk)
             yield chunk
-        yield from self._note(chunks)
+        if (note := self._note(chunks)) is not None:
+            yield note
 
     async def astream(
         self,
@@ -75,7 +77,7 @@ class FromMemory(Runnable[LanguageModelInput, AIMessage]):
         async for chunk in self._model.astream(input, config, **kwargs):
             chunks.append(chunk)
             yield chunk
-        for note in self._note(chunks):
+        if (note := self._note(chunks)) is not None:
             yield note
 
     def _risk(self, messages: Sequence[BaseMessage]) -> float | None:
@@ -85,19 +87,18 @@ class FromMemory(Runnable[LanguageModelInput, AIMessage]):
             return None
         return self._by.chance(known)
 
-    def _note(self, chunks: Sequence[AIMessage]) -> Iterator[AIMessageChunk]:
+    def _note(self, chunks: Sequence[AIMessage]) -> AIMessageChunk | None:
+        """What there is to say of the answer that the chunks are."""
         risk = self._risk(chunks)
-        if risk is not None:
-            text = f"\n\n{UNSURE}" if risk > self._unsure_above else ""
-            yield AIMessageChunk(content=text, id=chunks[-1].id, response_metadata={RISK: risk})
+        if risk is None:
+            return None
+        text = f"\n\n{UNSURE}" if risk > self._unsure_above else ""
+        return AIMessageChunk(content=text, id=chunks[-1].id, response_metadata={RISK: risk})
 
     def _told(self, message: AIMessage) -> AIMessage:
-        for note in self._note([message]):
-            content: Any = message.content
-            if note.text:
-                content = (
-                    content + note.text if isinstance(content, str) else [*content, {"type": "text", "text": note.text}]
-                )
-            metadata = {**message.response_metadata, **note.response_metadata}
-            return message.model_copy(update={"content": content, "response_metadata": metadata})
-        return message
+        note = self._note([message])
+        if note is None:
+            return message
+        content = followed_by(message.content, note.text) if note.text else message.content
+        metadata = {**message.response_metadata, **note.response_metadata}
+        return message.model_copy(update={"content": content, "response_metadata": metadata})

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.runnables import RunnableConfig
 
 from langchain_qwen.errors import PersonaError
-from langchain_qwen.inputs import messages_of, variables_of
+from langchain_qwen.inputs import followed_by, messages_of, variables_of
 from langchain_qwen.personas.detection import detect
 from langchain_qwen.personas.languages import AUTO, Language, WeakLanguageWarning, languages, wanted_language
 from langchain_qwen.personas.library import builtin_spec
@@ -74,13 +74,10 @@ def _ask_for(language: Language, messages: list[BaseMessage], mark: dict[str, st
     latest = max((place for place, message in enumerate(messages) if isinstance(message, HumanMessage)), default=None)
     if latest is not None:
         message = messages[latest]
-        content = message.content
         messages[latest] = message.model_copy(
             update={
-                "content": f"{content}\n\n{language.answer}"
-                if isinstance(content, str)
-                else [*content, {"type": "text", "text": f"\n\n{language.answer}"}],
-                "additional_kwargs": {**message.additional_kwargs, **mark, "own": content},
+                "content": followed_by(message.content, f"\n\n{language.answer}"),
+                "additional_kwargs": {**message.additional_kwargs, **mark, "own": message.content},
             }
         )
     if latest != len(messages) - 1:
