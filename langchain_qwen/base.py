@@ -181,7 +181,7 @@ class BaseChatQwen(GenerationParameters, Together):
         if response_format is None or not messages:
             return self.prompter.count(messages, shown(bound))
         plan = plan_output(tools=bound, response_format=as_response_format(response_format)).last
-        return len(self.prompter.encode_roles(plan.after(to_roles(messages)), plan.tools))
+        return len(self.prompter.encode_roles(plan.after(to_roles(messages)), plan.tools, thinks=plan.thinks))
 
     # -- life ---------------------------------------------------------------------------------------------------
 

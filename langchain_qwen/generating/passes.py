@@ -148,7 +148,7 @@ def _pass(
     constraint = None if plan.grammar is None else Constraint(model.tokenizer.llguidance, plan.grammar)
     if constraint is not None:
         constraint.check()
-    prompt_ids = model.prompter.encode_roles(plan.after(roles), plan.tools)
+    prompt_ids = model.prompter.encode_roles(plan.after(roles), plan.tools, thinks=plan.thinks)
     following = plan.otherwise
     otherwise = _pass(model, following, parameters, roles, deadline) if following else None
     request = Request(

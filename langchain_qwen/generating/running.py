@@ -49,9 +49,12 @@ def steps(asked: Arguments, messages: list[BaseMessage], open_model: OpenModelOf
     parse = partial(parsed, asked.schema) if asked.schema else None
     while now is not None:
         now, engine, request = _fitted(now, backend)
+        tokenizer = now.model.tokenizer
         answer = Answer(
-            now.model.tokenizer.token_bytes,
+            tokenizer.token_bytes,
             now.plan,
+            thought_marks=tokenizer.thought_marks,
+            in_thought=bool(tokenizer.closing_thought(request.prompt_ids)),
             stop=now.parameters.stop or (),
             with_logprobs=request.top_logprobs is not None,
             prompt_tokens=len(request.prompt_ids),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
-from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_qwen.engine import Event, Finished, Reading, Started, Token
@@ -17,6 +17,7 @@ from langchain_qwen.output.parser import OutputParser
 from langchain_qwen.output.passes import Showing
 from langchain_qwen.output.pieces import Piece
 from langchain_qwen.output.plan import OutputPlan
+from langchain_qwen.output.thought import Thought
 
 PROVIDER = "qwen"
 
@@ -29,6 +30,7 @@ class Spent:
     prompt_tokens: int = 0
     cached_tokens: int | None = 0  # None where an engine has not told
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
     queue_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
@@ -42,7 +44,9 @@ class Answer:
     Args:
         token_bytes: The bytes of a token.
         plan: The form that the answer has.
-        stop: Strings that end it.
+        thought_marks: The tokens around a reasoning model's reasoning.
+        in_thought: Whether the prompt ends within it.
+        stop: Strings that end the answer.
         with_logprobs: Whether to report log probabilities.
         prompt_tokens: For the usage.
         metadata: Goes into the last chunk's `response_metadata`.
@@ -61,6 +65,8 @@ class Answer:
         token_bytes: Callable[[int], bytes],
         plan: OutputPlan,
         *,
+        thought_marks: tuple[int, int] | None,
+        in_thought: bool,
         stop: Sequence[str],
         with_logprobs: bool,
         prompt_tokens: int,
@@ -78,7 +84,9 @@ class Answer:
         self._has_calls = False
         self._token_bytes = token_bytes
         self._plan = plan
-        self._parser = OutputParser(_without_control_tokens(token_bytes), stop=stop, tool_names=plan.tool_names)
+        text_bytes = _without_control_tokens(token_bytes)
+        self._thought = Thought(text_bytes, thought_marks, opened=in_thought)
+        self._parser = OutputParser(text_bytes, stop=stop, tool_names=plan.tool_names, thought=self._thought)
         self._showing = Showing(plan)
         self._logprobs: list[dict[str, Any]] = []  # of tokens that have not been shown yet
         self._chunk_maker = ChunkMaker()
@@ -122,6 +130,7 @@ class Answer:
         self.complete = True
         chunks = self._chunks(self._parser.finish())
         spent = self._spent
+        spent.reasoning_tokens += self._thought.tokens
         spent.decode_s += time.monotonic() - self._first_token
         if spent.cached_tokens is not None:
             told = self._cached_tokens
@@ -141,6 +150,8 @@ class Answer:
             total_tokens=spent.prompt_tokens + spent.completion_tokens,
             input_token_details=_details(spent.cached_tokens),
         )
+        if spent.reasoning_tokens:
+            usage["output_token_details"] = OutputTokenDetails(reasoning=spent.reasoning_tokens)
         decoded = spent.completion_tokens - spent.passes  # the first token of each belongs to its prefill
         metadata: dict[str, Any] = {
             **self._metadata,

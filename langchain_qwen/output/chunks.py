@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import ToolCallChunk
 
-from langchain_qwen.output.pieces import CallArguments, CallEnd, CallStart, Piece, Text
+from langchain_qwen.output.pieces import CallArguments, CallEnd, CallStart, Piece, Reasoning, Text
 
+REASONING = "reasoning_content"
 _BRACKET_OR_STRING = re.compile(r'[{}\[\]]|"[^"\\]*(?:\\.[^"\\]*)*(?P<end>"?)', re.DOTALL)
 
 
@@ -28,6 +29,7 @@ class ChunkMaker:
     def chunk(self, pieces: Sequence[Piece]) -> AIMessageChunk:
         """The pieces as one chunk."""
         text: list[str] = []
+        reasoning: list[str] = []
         calls: dict[int, ToolCallChunk] = {}  # one a call: LangChain does not add up within a chunk
         fragments: dict[int, list[str]] = {}
 
@@ -39,6 +41,8 @@ class ChunkMaker:
             match piece:
                 case Text():
                     text.append(piece.text)
+                case Reasoning():
+                    reasoning.append(piece.text)
                 case CallStart():
                     self._arguments[piece.index] = []
                     calls[piece.index] = _call_chunk(piece.index, piece.id, piece.name)
@@ -51,7 +55,10 @@ class ChunkMaker:
                         extend(piece.index, _spoiler("".join(arguments)))
         for index, args in fragments.items():
             calls[index]["args"] = "".join(args)
-        return AIMessageChunk(content="".join(text), tool_call_chunks=list(calls.values()))
+        chunk = AIMessageChunk(content="".join(text), tool_call_chunks=list(calls.values()))
+        if reasoning:  # where LangChain looks for it, and most of its models put it
+            chunk.additional_kwargs[REASONING] = "".join(reasoning)
+        return chunk
 
 
 def _call_chunk(index: int, id_: str | None = None, name: str | None = None) -> ToolCallChunk:

@@ -12,15 +12,14 @@ from langchain_core.messages import content as types
 from langchain_core.messages.block_translators import register_translator
 
 from langchain_qwen.output.answer import PROVIDER
+from langchain_qwen.output.chunks import REASONING
 
 
 def message_blocks(message: AIMessage) -> list[types.ContentBlock]:
-    """Text, then calls, then calls that did not parse."""
+    """Reasoning, then text, then calls, then calls that did not parse."""
     if not isinstance(message.content, str):
         raise NotImplementedError  # lists are blocks already; LangChain reads them itself
-    blocks: list[types.ContentBlock] = []
-    if message.content:
-        blocks.append(types.TextContentBlock(type="text", text=message.content))
+    blocks = _reasoning_and_text(message)
     blocks += [
         types.ToolCall(type="tool_call", id=call["id"], name=call["name"], args=call["args"])
         for call in message.tool_calls
@@ -40,15 +39,22 @@ def chunk_blocks(chunk: AIMessageChunk) -> list[types.ContentBlock]:
         raise NotImplementedError
     if chunk.chunk_position == "last" or not chunk.tool_call_chunks:
         return message_blocks(chunk)
-    blocks: list[types.ContentBlock] = []
-    if chunk.content:
-        blocks.append(types.TextContentBlock(type="text", text=chunk.content))
+    blocks = _reasoning_and_text(chunk)
     blocks += [
         types.ToolCallChunk(
             type="tool_call_chunk", id=part["id"], name=part["name"], args=part["args"], index=f"lc_tc_{part['index']}"
         )
         for part in chunk.tool_call_chunks
     ]
+    return blocks
+
+
+def _reasoning_and_text(message: AIMessage) -> list[types.ContentBlock]:
+    blocks: list[types.ContentBlock] = []
+    if reasoning := message.additional_kwargs.get(REASONING):
+        blocks.append(types.ReasoningContentBlock(type="reasoning", reasoning=reasoning))
+    if message.content:
+        blocks.append(types.TextContentBlock(type="text", text=str(message.content)))
     return blocks
 
 

@@ -1,4 +1,4 @@
-"""Token ids to text and tool calls, while they are generated."""
+"""Token ids to text, reasoning and tool calls, while they are generated."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from langchain_qwen.output.call_syntax import FENCE, OPEN, CallReader
 from langchain_qwen.output.detokenize import Detokenizer
 from langchain_qwen.output.pieces import Piece, Text
 from langchain_qwen.output.stop_strings import StopStrings
+from langchain_qwen.output.thought import Thought
 
 # Where a block may begin: a tag anywhere, a fence or a bracket at the beginning of a line.
 _BLOCK = re.compile(rf"{OPEN}|^{FENCE}|^[\[{{]", re.MULTILINE)
@@ -123,15 +124,23 @@ class CallParser:
 
 
 class OutputParser:
-    """The way of one answer from token ids to text and tool calls.
+    """The way of one answer from token ids to text, reasoning and tool calls.
+
+    Stop strings and calls are looked for in the answer, not in the reasoning before it.
 
     Attributes:
         stopped: Whether a stop string ended the answer.
     """
 
     def __init__(
-        self, token_bytes: Callable[[int], bytes], *, stop: Sequence[str] = (), tool_names: Collection[str] = ()
+        self,
+        token_bytes: Callable[[int], bytes],
+        *,
+        stop: Sequence[str] = (),
+        tool_names: Collection[str] = (),
+        thought: Thought | None = None,
     ):
+        self._thought = thought or Thought(token_bytes, None, opened=False)
         self._detokenizer = Detokenizer(token_bytes)
         self._stops = StopStrings(stop)
         self._calls = CallParser(tool_names) if tool_names else None
@@ -144,17 +153,20 @@ class OutputParser:
 
     def feed(self, token: int) -> list[Piece]:
         """What a token adds."""
+        if (reasoning := self._thought.feed(token)) is not None:
+            return reasoning
         text, self.stopped = self._stops.feed(self._detokenizer.feed(token))
         return self._parse(text)
 
     def finish(self) -> list[Piece]:
         """What was held back, at the end of the answer."""
+        reasoning = self._thought.finish()
         text = ""
         if not self.stopped:
             text, self.stopped = self._stops.feed(self._detokenizer.flush())
             if not self.stopped:
                 text += self._stops.flush()
-        return self._parse(text, final=True)
+        return [*reasoning, *self._parse(text, final=True)]
 
     def _parse(self, text: str, *, final: bool = False) -> list[Piece]:
         if self._calls:

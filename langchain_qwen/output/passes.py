@@ -20,7 +20,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_qwen.output import grammars
-from langchain_qwen.output.pieces import CallArguments, CallEnd, CallStart, Piece, Text
+from langchain_qwen.output.pieces import CallArguments, CallEnd, CallStart, Piece, Reasoning, Text
 from langchain_qwen.output.plan import Answered, OutputPlan
 
 HINT = (
@@ -99,6 +99,8 @@ class Showing:
             match piece:
                 case Text():
                     shown += self._text(piece.text)
+                case Reasoning():
+                    shown.append(piece)
                 case _ if self._plan.answered is None:
                     self.anything = True
                     self.calls += isinstance(piece, CallEnd) and piece.error is None
@@ -136,7 +138,9 @@ class Showing:
         self.anything = True
         self.calls += error is None
         return [
-            replace(piece, index=piece.index - len(self._withheld)) for piece in call if not isinstance(piece, Text)
+            replace(piece, index=piece.index - len(self._withheld))
+            for piece in call
+            if not isinstance(piece, (Text, Reasoning))
         ]
 
 

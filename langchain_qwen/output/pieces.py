@@ -13,6 +13,13 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Text of what the model thinks before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallStart:
     """A tool call begins; fragments of its arguments follow."""
 
@@ -37,4 +44,4 @@ class CallEnd:
     error: str | None
 
 
-Piece = Text | CallStart | CallArguments | CallEnd
+Piece = Text | Reasoning | CallStart | CallArguments | CallEnd

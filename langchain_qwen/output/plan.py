@@ -77,6 +77,11 @@ class OutputPlan:
         return [tool["function"]["name"] for tool in self.tools] if self.calls else []
 
     @property
+    def thinks(self) -> bool:
+        """Whether a reasoning model may think before it answers; a grammar leaves no room for it."""
+        return self.grammar is None
+
+    @property
     def last(self) -> OutputPlan:
         """The one with the longest prompt: that after which there is no other."""
         return self if self.otherwise is None else self.otherwise.last

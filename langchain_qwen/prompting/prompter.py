@@ -48,6 +48,7 @@ class Prompter:
         longest_first = sorted(tokenizer.control_tokens, key=len, reverse=True)
         self._control = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
         self._encode_piece = _Remembered(tokenizer.encode)
+        self._closing_thought = tokenizer.closing_thought
         self._longest_token = max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size))
         self._variables: Mapping[str, Any] = {}
         self._continue_final = False
@@ -97,8 +98,16 @@ class Prompter:
         """
         return self.encode_roles(_read(self._prepare(messages)), tools)
 
-    def encode_roles(self, roles: Sequence[Role], tools: Sequence[Tool] | None = None) -> list[int]:
-        """The same for messages that have been read already, by `to_roles` or `check_conversation`."""
+    def encode_roles(
+        self, roles: Sequence[Role], tools: Sequence[Tool] | None = None, *, thinks: bool = True
+    ) -> list[int]:
+        """The same for messages that have been read already, by `to_roles` or `check_conversation`.
+
+        Args:
+            roles: The conversation.
+            tools: What the prompt shows.
+            thinks: False for an answer that cannot begin with reasoning: what the template has opened is closed.
+        """
         plain_tools = _plain(tools)
         guard = Guard(self._controls, self._template.source, roles, plain_tools)
         # Roles are ours, not data, and templates compare them.
@@ -110,7 +119,7 @@ class Prompter:
                 ids.append(self._control_ids[piece])
             elif piece:
                 ids.extend(self._encode_piece(guard.reveal(piece)))
-        return ids
+        return ids if thinks else ids + self._closing_thought(ids)
 
     def _render(self, roles: list[Role], tools: list[Any]) -> str:
         if not self._continue_final:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import tiktoken
@@ -120,6 +120,19 @@ class Tokenizer:
     def turn_starts(self) -> frozenset[int]:
         """The token that begins another turn, which is the end of this one for a model that writes it."""
         return frozenset(token for text, token in self.control_tokens.items() if text == "<|im_start|>")
+
+    @property
+    def thought_marks(self) -> tuple[int, int] | None:
+        """The tokens around a reasoning model's thoughts; None for a model without them."""
+        begin, end = (self.control_tokens.get(text) for text in ("<think>", "</think>"))
+        return None if begin is None or end is None else (begin, end)
+
+    def closing_thought(self, prompt_ids: Sequence[int]) -> list[int]:
+        """What ends the reasoning within which a prompt ends, as some templates let it; empty for other prompts."""
+        marks = self.thought_marks
+        if marks is None or next((token for token in reversed(prompt_ids) if token in marks), None) != marks[0]:
+            return []
+        return [marks[1], *self.encode("\n\n")]
 
     @property
     def llguidance(self) -> LLTokenizer:
