@@ -13,6 +13,7 @@ from langchain_qwen.errors import IncompleteCheckpointError
 # Beyond what any checkpoint has: an index of 80 layers takes 100 KB, a vocabulary with its merges 11 MB.
 MAX_BYTES = 64_000_000
 MAX_DEPTH = 32
+_NESTED = (dict, list)
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
@@ -64,14 +65,13 @@ def _read(file: Path) -> str:
 
 def _check_depth(value: Any) -> None:
     """Raise for what cannot be written or walked through again without exceeding Python's stack."""
-    level = [value]
+    level = [value] if type(value) in _NESTED else []
     for _ in range(MAX_DEPTH):
         level = [
             child
             for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
+            for child in (parent.values() if type(parent) is dict else parent)
+            if type(child) in _NESTED
         ]
         if not level:
             return

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +103,11 @@ def _ranks(file: Path, vocab: Mapping[str, int], merges: Sequence[Any], added: s
     made = {symbols: token for symbols, token in ids.items() if len(symbols) == 1}
     if made.keys() != byte_of.keys():
         raise _unsupported(file, "its vocabulary lacks some of the 256 bytes, or holds other symbols")
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+    if not _are_pairs(pairs):
+        raise _unsupported(file, "one of its merges does not name two tokens")
     newest = -1
-    for merge in merges:
-        match merge.split(" ") if isinstance(merge, str) else merge:
-            case [str(left), str(right)]:
-                pass
-            case _:
-                raise _unsupported(file, "one of its merges does not name two tokens")
+    for left, right in pairs:
         token = ids.get(left + right, -1)
         if token <= newest or left not in made or right not in made:
             raise _unsupported(file, f"its merge of {left!r} and {right!r} is out of the order of its token ids")
@@ -117,6 +116,15 @@ def _ranks(file: Path, vocab: Mapping[str, int], merges: Sequence[Any], added: s
         raise _unsupported(file, f"no merge makes its token {next(iter(ids.keys() - made.keys()))!r}")
     table = {ord(symbol): byte for symbol, byte in byte_of.items()}
     return {symbols.translate(table).encode("latin-1"): token for symbols, token in ids.items()}
+
+
+def _are_pairs(merges: Sequence[Any]) -> bool:
+    """Whether each is a list of two texts; there are 150,000, so they are looked at all together."""
+    return (
+        {*map(type, merges)} <= {list}
+        and {*map(len, merges)} <= {2}
+        and {*map(type, chain.from_iterable(merges))} <= {str}
+    )
 
 
 def _byte_of_symbol() -> dict[str, int]:
