@@ -3,14 +3,18 @@
 `create_agent` of LangChain runs each task of `benchmarks.agent_tasks` with the tools bound, at most twelve steps.
 `finished`: the run ended with words or a structured answer, and no recursion limit. `right`: finished, each tool called
 that the task needs, and all facts in the answer. `needless`: calls beyond those that the task needs, per task.
+
+`--base-url` runs the same agent on a peer, through langchain-openai's ChatOpenAI; llama-cpp-python's server, say:
+python -m llama_cpp.server --model coder-1.5b.gguf --n_ctx 8192 --n_threads 2 --chat_format chatml-function-calling
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from statistics import mean
@@ -98,11 +102,13 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only each n-th task")
     parser.add_argument("--start", type=int, default=0, help="of those, beginning with this one")
     parser.add_argument("--at-once", type=int, default=1, help="tasks that run at the same time")
+    parser.add_argument("--off", nargs="*", default=(), help="parameters to switch off: tool_hint, decide_calls")
+    parser.add_argument("--base-url", help="of a peer's server, instead of ChatQwen")
     parser.add_argument("--show", action="store_true", help="print each task with its calls and its answer")
     options = parser.parse_args()
     tasks = [task for task in TASKS[options.start :: options.every] if not options.kinds or task.kind in options.kinds]
     outcomes = []
-    with ChatQwen(model=options.model, precision=options.precision, temperature=0, max_tokens=400) as model:
+    with _model(options) as model:
         print_environment("langchain", "langgraph")
         with ThreadPoolExecutor(options.at_once) as pool:
             for running in as_completed([pool.submit(run, task, model) for task in tasks]):
@@ -110,6 +116,23 @@ def main() -> None:
                 if options.show:
                     _print(outcomes[-1])
     print_result(report(outcomes), "langchain", "langgraph")
+
+
+@contextlib.contextmanager
+def _model(options: argparse.Namespace) -> Iterator[BaseChatModel]:
+    sampling: dict[str, Any] = {"temperature": 0, "max_tokens": 400}
+    if options.base_url:
+        from langchain_openai import ChatOpenAI
+
+        # OpenAI's default; llama-cpp-python takes no choice for "none".
+        choice = {"tool_choice": "auto"}
+        yield ChatOpenAI(
+            base_url=options.base_url, api_key="none", model=options.model, model_kwargs=choice, **sampling
+        )
+        return
+    switched = dict.fromkeys(options.off, False)
+    with ChatQwen(model=options.model, precision=options.precision, **sampling, **switched) as model:
+        yield model
 
 
 def _print(outcome: Outcome) -> None:
