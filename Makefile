@@ -61,7 +61,7 @@ FUZZ_SECONDS ?= 600
 CLANG ?= clang
 
 fuzz: setup ## hostile models, weights and files, FUZZ_SECONDS (600) for each target; needs clang with libFuzzer
-	for target in fuzz_runner fuzz_pack; do \
+	for target in fuzz_runner fuzz_pack fuzz_fit; do \
 		CC=$(CLANG) sh tests/native/build.sh $$target -fsanitize=fuzzer && mkdir -p build/corpus/$$target && \
 		build/fuzzers/$$target/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=512 -len_control=0 -rss_limit_mb=3000 \
 			-artifact_prefix=build/fuzzers/ build/corpus/$$target || exit 1; \

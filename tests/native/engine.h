@@ -12,4 +12,5 @@ int lq_pack_int4(const float *, int rows, int cols, int group, uint8_t *);
 int lq_pack_int8(const float *, int rows, int cols, int group, uint8_t *);
 int lq_pack_bf16(const float *, int rows, int cols, int group, uint8_t *);
 int lq_pack_k4(const float *, int rows, int cols, int group, uint8_t *);
+int lq_quantise_gguf(const float *weights, const float *gram, int type, int rows, int cols, uint8_t *blocks);
 int lq_repack_gguf(const uint8_t *blocks, int type, int rows, int cols, uint8_t *);

@@ -144,3 +144,10 @@ def test_few_values(pool, cols, values):
     means = seen(inputs)
     found = output_error(fitted(weights, means, pool), weights, inputs)
     assert found <= 1e-4 * np.square(inputs @ weights.T).mean()
+
+
+def test_inputs_that_are_no_numbers_are_refused():
+    products = Products(512)
+    products.add(np.full((2, 512), np.inf, np.float32))
+    with pytest.raises(IncompleteCheckpointError, match="computes infinity or NaN"):
+        products.means()

@@ -17,6 +17,7 @@ from langchain_qwen.checkpoints.gguf_file import KINDS
 from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu.packing import Rows, check_packed
+from langchain_qwen.errors import IncompleteCheckpointError
 
 Q4_1, Q4_K = 3, 12  # llama.cpp's numbers
 # What is seen of a few thousand tokens holds by half for other texts: products of different inputs are halved.
@@ -50,7 +51,15 @@ class Products:
         return squares
 
     def means(self) -> NDArray[np.float32]:
-        """The means, [blocks, width, width], as the fit takes them: shrunk, in multiples of a block's mean square."""
+        """The means, [blocks, width, width], as the fit takes them: shrunk, in multiples of a block's mean square.
+
+        Raises:
+            IncompleteCheckpointError: The model gave inputs that are no finite numbers.
+        """
+        if not np.isfinite(self._sums).all():
+            raise IncompleteCheckpointError(
+                "on the calibration texts this model computes infinity or NaN; copy or download the checkpoint again"
+            )
         squares = np.einsum("bii->bi", self._sums)
         size = squares.mean(axis=1)
         unseen = size == 0  # as if all inputs had been alike

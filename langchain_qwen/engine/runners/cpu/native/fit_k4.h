@@ -10,7 +10,7 @@ enum { LANES = 8, GROUP = 32, GROUPS = 8, ROUNDS = 3 };
 
 INLINE int is_finite(float x) { return x - x == 0; }
 INLINE float rounded_to_half(float x) { return lq_half_to_float(lq_float_to_half(x)); }
-INLINE float clamped(float x, float high) { return x < 0 ? 0 : x > high ? high : x; }
+INLINE float clamped(float x, float high) { return x > 0 ? x < high ? x : high : 0; }  // 0 where x is no number
 
 INLINE float lanes_sum(const float *lanes) {
     float sum = 0;

@@ -7,7 +7,7 @@
 #include "../kernels.h"
 #include "vector.h"
 
-enum { BLOCK_VECTORS = LQ_BLOCK / LANES, PIECE = 2 * LQ_BLOCK };
+enum { BLOCK_VECTORS = LQ_BLOCK / LANES, PIECE = 2 * LQ_BLOCK, SEGMENT_BLOCKS = LQ_SEGMENT / LQ_BLOCK };
 
 // Scores of R rows with the 16 tokens of a block; `query` [head_dim][R]. The keys that come next are
 // fetched near, and the values of these keys into the second cache, where the next pass finds them.
@@ -36,9 +36,10 @@ INLINE void block_scores(const int R, const float *query, int head_dim, const ui
         for (int v = 0; v < BLOCK_VECTORS; v++) store(scores + r * LQ_SEGMENT + v * LANES, acc[r][v]);
 }
 
-// Adds the weighted values of the tokens [begin, end) of a segment to V vectors of the sums of R rows.
+// Adds the weighted values of the tokens [begin, end) of a segment to V vectors of the sums of R rows. Keys of the next
+// segment are fetched meanwhile, as far as there are any before its block `fetched`: so memory has work in both passes.
 INLINE void add_values(const int R, const int V, const lq_queries *q, const int32_t *blocks, int begin, int end, int d,
-                       const float *weights, float *sums) {
+                       int fetched, const float *weights, float *sums) {
     vec acc[ROWS_AT_ONCE][WIDE_VALUES * BLOCK_VECTORS];
     const int head_dim = q->head_dim;
 #pragma GCC unroll 12
@@ -48,7 +49,10 @@ INLINE void add_values(const int R, const int V, const lq_queries *q, const int3
     for (int t = begin; t < end;) {
         const int block = t / LQ_BLOCK, stop = (block + 1) * LQ_BLOCK < end ? (block + 1) * LQ_BLOCK : end;
         const uint16_t *values = q->values + (size_t)blocks[block] * q->block_stride + d;
+        const bool fetches = block < fetched && d % (64 / (int)sizeof *values) == 0;  // each line once
+        const uint16_t *keys = fetches ? q->keys + (size_t)blocks[block + SEGMENT_BLOCKS] * q->block_stride + d : values;
         for (; t < stop; t++) {
+            if (fetches) fetch_later(keys + t % LQ_BLOCK * head_dim);
             vec x[WIDE_VALUES * BLOCK_VECTORS];
 #pragma GCC unroll 4
             for (int v = 0; v < V; v++) x[v] = load_half(values + t % LQ_BLOCK * head_dim + v * LANES);
@@ -67,14 +71,14 @@ INLINE void add_values(const int R, const int V, const lq_queries *q, const int3
 }
 
 // All components; by pieces of the segment, whose values the nearest cache holds.
-INLINE void add_all_values(const int R, const lq_queries *q, const int32_t *blocks, int begin, int end, const float *weights,
-                           float *sums) {
+INLINE void add_all_values(const int R, const lq_queries *q, const int32_t *blocks, int begin, int end, int fetched,
+                           const float *weights, float *sums) {
     for (int stop; begin < end; begin = stop) {
         stop = (begin / PIECE + 1) * PIECE < end ? (begin / PIECE + 1) * PIECE : end;
         int d = 0;
         for (; WIDE_VALUES > 1 && d + WIDE_VALUES * LQ_BLOCK <= q->head_dim; d += WIDE_VALUES * LQ_BLOCK)
-            add_values(R, WIDE_VALUES * BLOCK_VECTORS, q, blocks, begin, stop, d, weights, sums);
-        for (; d < q->head_dim; d += LQ_BLOCK) add_values(R, BLOCK_VECTORS, q, blocks, begin, stop, d, weights, sums);
+            add_values(R, WIDE_VALUES * BLOCK_VECTORS, q, blocks, begin, stop, d, fetched, weights, sums);
+        for (; d < q->head_dim; d += LQ_BLOCK) add_values(R, BLOCK_VECTORS, q, blocks, begin, stop, d, fetched, weights, sums);
     }
 }
 
@@ -117,10 +121,11 @@ INLINE void attend_rows(const int R, const lq_queries *q, int segment, int first
         const int count = lq_in_segment(q, segment, (first + r) / q->heads);
         if (count > 0) out->total[first + r] = weigh(scores + r * LQ_SEGMENT, count, &out->largest[first + r]);
     }
-    add_all_values(R, q, blocks, 0, least, scores, sums);
+    const int after = (q->position + q->tokens - 1 - start) / LQ_BLOCK + 1 - SEGMENT_BLOCKS;
+    add_all_values(R, q, blocks, 0, least, first ? 0 : after, scores, sums);
     for (int r = 0; r < R; r++)  // what the first of the queries does not see yet
-        add_all_values(1, q, blocks, least, lq_in_segment(q, segment, (first + r) / q->heads), scores + r * LQ_SEGMENT,
-                       sums + (size_t)r * head_dim);
+        add_all_values(1, q, blocks, least, lq_in_segment(q, segment, (first + r) / q->heads), 0,
+                       scores + r * LQ_SEGMENT, sums + (size_t)r * head_dim);
 }
 
 static void attend(const lq_queries *q, int segment, float *scratch, const lq_attended *out) {
