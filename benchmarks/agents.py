@@ -14,13 +14,14 @@ import argparse
 import contextlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 from langchain.agents import create_agent
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.errors import GraphRecursionError
@@ -47,9 +48,10 @@ class Outcome:
     calls: tuple[str, ...]
 
 
-def run(task: Task, model: BaseChatModel) -> Outcome:
-    """Run one task with an agent and score it."""
-    agent: Any = create_agent(model, [BY_NAME[name] for name in task.tools], response_format=task.schema)
+def run(task: Task, model: BaseChatModel, form: Callable[[Any], Any] | None = None) -> Outcome:
+    """Run one task with an agent and score it; `form` is LangChain's strategy for a schema, None for its own choice."""
+    schema = form(task.schema) if form and task.schema else task.schema
+    agent: Any = create_agent(model, [BY_NAME[name] for name in task.tools], response_format=schema)
     said = [("human", task.question)] if isinstance(task.question, str) else list(task.question)
     started = time.monotonic()
     messages: list[BaseMessage] = []
@@ -104,14 +106,16 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1, help="tasks that run at the same time")
     parser.add_argument("--off", nargs="*", default=(), help="parameters to switch off: tool_hint, decide_calls")
     parser.add_argument("--base-url", help="of a peer's server, instead of ChatQwen")
+    parser.add_argument("--tool-strategy", action="store_true", help="ask for schemas as a tool's arguments")
     parser.add_argument("--show", action="store_true", help="print each task with its calls and its answer")
     options = parser.parse_args()
     tasks = [task for task in TASKS[options.start :: options.every] if not options.kinds or task.kind in options.kinds]
+    form = ToolStrategy if options.tool_strategy else None
     outcomes = []
     with _model(options) as model:
         print_environment("langchain", "langgraph")
         with ThreadPoolExecutor(options.at_once) as pool:
-            for running in as_completed([pool.submit(run, task, model) for task in tasks]):
+            for running in as_completed([pool.submit(run, task, model, form) for task in tasks]):
                 outcomes.append(running.result())
                 if options.show:
                     _print(outcomes[-1])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from langchain_qwen.grounding.passages import Passage
-from langchain_qwen.grounding.texts import sentences
+from langchain_qwen.grounding.texts import code_blocks, statements
 from langchain_qwen.grounding.types import AnswerText, Citation, Unsupported
 from langchain_qwen.grounding.verifying import Support
 
@@ -59,7 +59,7 @@ class Composer:
     def feed(self, piece: str, *, final: bool = False) -> list[AnswerText]:
         """Text of the model's answer; `final` for its end."""
         self._answer += piece
-        self._spans = sentences(self._answer)
+        self._spans = statements(self._answer)
         return self._pass_on(final=final) if self._live else []
 
     def close(self, evidence: Sequence[Evidence], found: Support, *, supported: bool) -> list[AnswerText | Citation]:
@@ -77,7 +77,7 @@ class Composer:
                 events.append(self._put(self._answer[before:start]))
             place = len(self.text), len(self.text) + len(statement)
             number = len({citation.number for citation in self.citations}) + 1
-            events += [self._put(statement), self._put(f" [{number}]")]
+            events += [self._put(statement), self._put(_marker(statement, number))]
         self._closed += 1
         if not supported:
             self.unsupported.append(
@@ -115,9 +115,14 @@ class Composer:
                 self._passed = end
             if final or number + 1 < len(self._spans):
                 self._places.append((self._begun, len(self.text)))
-                pieces.append(self._put(f" [{number + 1}]"))
+                pieces.append(self._put(_marker(self._answer[start:end], number + 1)))
                 self._begun = None
         return pieces
+
+
+def _marker(statement: str, number: int) -> str:
+    """What stands behind a sentence, or below a block of code, which it would else not close."""
+    return f"\n[{number}]" if code_blocks(statement) else f" [{number}]"
 
 
 def _citation(evidence: Evidence, number: int, place: tuple[int, int]) -> Citation:

@@ -10,7 +10,7 @@ import regex
 from langchain_qwen.grounding.kinds import Kind, fits, wanted
 from langchain_qwen.grounding.passages import Passage
 from langchain_qwen.grounding.quoting import Quoter
-from langchain_qwen.grounding.texts import sentences
+from langchain_qwen.grounding.texts import statements
 from langchain_qwen.grounding.verifying import content_words, known_among, numbers
 
 _MOST = 4
@@ -48,7 +48,7 @@ def candidates(question: str, answer: str, passages: Sequence[Passage], quoter: 
         quoter: Over these.
     """
     kind = wanted(question)
-    spans = sentences(answer)
+    spans = statements(answer)
     if not spans or len(passages) < 2:
         return []
     statement = answer[slice(*spans[0])]

@@ -8,6 +8,7 @@ from datetime import date
 from html import escape
 from typing import Protocol
 
+from langchain_qwen.grounding.texts import code_blocks
 from langchain_qwen.grounding.types import AbstainReason, Citation, Conflict, Nearest, Unsupported
 
 
@@ -35,7 +36,7 @@ class Shown(Protocol):
 
 
 def without_markers(answer: Shown) -> str:
-    """The text without " [1]" and the like."""
+    """The text without " [1]" and the like; a marker takes as many characters below code."""
     text, end = "", 0
     for place, number in _markers(answer):
         text += answer.text[end:place]
@@ -47,9 +48,9 @@ def markdown(answer: Shown) -> str:
     """The answer, then its sources with their quotes."""
     parts, end = [], 0
     for place, number in _markers(answer):
-        parts.append(f"{_escaped(answer.text[end:place])} [{number}]")
+        parts.append(f"{_escaped_prose(answer.text[end:place])} [{number}]")
         end = place + len(f" [{number}]")
-    lines = [" ".join([*parts, _escaped(answer.text[end:])]).strip()]
+    lines = [" ".join([*parts, _escaped_prose(answer.text[end:])]).strip()]
     if answer.abstained:
         lines.append(f"*No answer: {answer.abstained.value.replace('_', ' ')}.*")
         if answer.nearest:
@@ -71,7 +72,7 @@ def html(answer: Shown) -> str:
         parts.append(escape(answer.text[end:place]) + f"<sup>[{number}]</sup>")
         end = place + len(f" [{number}]")
     parts.append(escape(answer.text[end:]))
-    blocks = [f"<p>{''.join(parts)}</p>"]
+    blocks = [f'<p style="white-space: pre-wrap">{"".join(parts)}</p>']
     if answer.abstained:
         blocks.append(f"<p><em>No answer: {escape(answer.abstained.value.replace('_', ' '))}.</em></p>")
         if answer.nearest:
@@ -97,7 +98,7 @@ def _markers(answer: Shown) -> list[tuple[int, int]]:
 
 def _number(answer: Shown, place: int) -> int:
     marker = answer.text[place:].split("]", 1)[0]
-    return int(marker.removeprefix(" ["))
+    return int(marker[2:])
 
 
 def _details(summary: str, text: str) -> str:
@@ -130,6 +131,18 @@ def _other(conflict: Conflict) -> str:
 def _as_of(answer: Shown) -> str:
     evidence = f", latest source {answer.evidence_date.isoformat()}" if answer.evidence_date else ""
     return f"As of {answer.as_of.isoformat()}{evidence}."
+
+
+def _escaped_prose(text: str) -> str:
+    """As `_escaped`, with blocks of code as they are, behind fences that nothing in them closes."""
+    parts, end = [], 0
+    for begin, stop in code_blocks(text):
+        lines = text[begin:stop].split("\n")
+        code = lines[1:-1] if lines[-1].strip()[:3] in ("```", "~~~") else lines[1:]
+        fence = "`" * max(3, 1 + max((len(run) for line in code for run in re.findall("`+", line)), default=0))
+        parts += [_escaped(text[end:begin]), "\n\n" + "\n".join([fence, *code, fence]) + "\n\n"]
+        end = stop
+    return "".join([*parts, _escaped(text[end:])])
 
 
 def _escaped(text: str) -> str:

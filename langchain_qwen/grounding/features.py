@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage
 from langchain_qwen.grounding import kinds, prompts
 from langchain_qwen.grounding.passages import Passage
 from langchain_qwen.grounding.quoting import Quoter
-from langchain_qwen.grounding.texts import sentences
+from langchain_qwen.grounding.texts import statements
 from langchain_qwen.grounding.verifying import content_words, numbers, share_known, support
 
 _MOST_MISSING = 3
@@ -53,8 +53,8 @@ def of_answer(question: str, answer: str, passages: Sequence[Passage], quoter: Q
     """
     text = "\n".join(f"{passage.heading}{passage.text}" for passage in passages)
     found = support(answer, text, question)
-    statements = [answer[start:end] for start, end in sentences(answer)]
-    quotes = [quoter.quotes(statement) for statement in statements]
+    sentences = [answer[start:end] for start, end in statements(answer)]
+    quotes = [quoter.quotes(sentence) for sentence in sentences]
     own = [word for word in content_words(answer) if word not in set(content_words(question))]
     return {
         "said_share": share_known([*own, *numbers(answer)], {*content_words(text), *numbers(text)}),

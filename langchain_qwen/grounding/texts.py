@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import regex
 
@@ -29,6 +30,9 @@ _SENTENCE_END = regex.compile(
 _CLAUSE_END = regex.compile(r"[,;:，、；：،؛]\s*|\s+")
 # Points of lists, rows of tables, headings and fences are no prose.
 _LINE_OF_ITS_OWN = regex.compile(r"\s*(?:[-*•|#>+`~=]|\d+[.)]\s|\p{Lu}[\p{L} ]{0,30}:\s)")
+_FENCED = regex.compile(
+    r"^ {0,3}(`{3,}|~{3,})[^\n]*(?:\n.*?)??(?:\n {0,3}\1[`~]*[ \t]*$|\Z)", regex.DOTALL | regex.MULTILINE
+)
 _LINE_END = regex.compile(r"[.!?:;…。！？：；।؟|]['’”»)\]」』]*\s*$")
 _LEAST_FULL = 30  # characters of a text's longest line below which it is no page
 _FULL = 0.8  # a line is full where it is about as long as the longest
@@ -99,6 +103,19 @@ def show(source: str) -> ShownText:
 def sentences(text: str) -> list[tuple[int, int]]:
     """Spans of the sentences (lines, rows of a table) of a text, without the space between them."""
     return _between(text, (match.end() for match in _SENTENCE_END.finditer(text)))
+
+
+def code_blocks(text: str) -> list[tuple[int, int]]:
+    """Spans of the fenced blocks of a Markdown text; one that is not closed goes on to the end."""
+    return [match.span() for match in _FENCED.finditer(text)]
+
+
+def statements(text: str) -> list[tuple[int, int]]:
+    """As `sentences`, but a fenced block of code is one, for nothing can be written into it."""
+    blocks = code_blocks(text)
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    outside = [end for end in ends if not any(begin < end < stop for begin, stop in blocks)]
+    return _between(text, iter(sorted([*outside, *chain.from_iterable(blocks)])))
 
 
 def prose_sentences(text: str) -> list[tuple[int, int]]:

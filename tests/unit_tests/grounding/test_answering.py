@@ -387,6 +387,20 @@ def test_live_text_does_not_depend_on_the_pieces(answer, sizes):
         assert pieces.text[citation.answer_end :].startswith(f" [{number}]")
 
 
+@pytest.mark.parametrize("mode", ["drop", "flag"])
+def test_markers_stand_below_code_and_not_in_it(mode):
+    code = "```bash\npip install langchain-qwen\nlangchain-qwen pull a. Now\n```"
+    text = f"Install it:\n{code}\nIt needs pip."
+    documents = [Document(id="d", page_content=f"How to install it:\n\n{code}\n\nIt needs pip.")]
+    model = ScriptedModel(states="install", answer=text)
+    answer = answerer(model, documents, on_unsupported=mode).invoke("How do I install it?")
+    assert f"{code}\n[2]\nIt needs pip. [3]" in answer.text
+    assert answer.plain_text == text
+    for citation in answer.citations:
+        assert answer.text[citation.answer_start : citation.answer_end] in (code, "Install it:", "It needs pip.")
+    assert "\n\n```\npip install langchain-qwen\nlangchain-qwen pull a. Now\n```\n\n [2]" in answer.markdown()
+
+
 def test_display():
     answer = answerer(bridge_model()).invoke("When was the bridge opened?")
     html = answer._repr_html_()

@@ -11,7 +11,7 @@ from langchain_core.documents import Document
 
 from langchain_qwen.grounding.instructions import find_instructions
 from langchain_qwen.grounding.passages import read_passages
-from langchain_qwen.grounding.texts import quotable_units, sentences, show
+from langchain_qwen.grounding.texts import quotable_units, sentences, show, statements
 from langchain_qwen.grounding.words import words
 
 TEXTS = st.text(
@@ -175,3 +175,29 @@ def test_a_quote_runs_over_the_line_breaks_of_a_page():
 def test_lists_tables_and_headings_stay_lines():
     text = "# Install\npip install it\n| a | b |\n| 1 | 2 |\nName: Ann\nRole: cook\n文字在这里结束于标点。\n下一行"
     assert [text[start:end] for start, end in quotable_units(text)] == text.split("\n")
+
+
+CODE = "Use pip. It installs:\n```bash\npip install a. Now b\n\nrun it\n```\nThen run it."
+
+
+def test_a_block_of_code_is_one_statement():
+    assert [CODE[start:end] for start, end in statements(CODE)] == [
+        "Use pip.",
+        "It installs:",
+        "```bash\npip install a. Now b\n\nrun it\n```",
+        "Then run it.",
+    ]
+    unclosed = "So:\n~~~\nA b. C ``` d.\nE"
+    assert [unclosed[start:end] for start, end in statements(unclosed)] == ["So:", "~~~\nA b. C ``` d.\nE"]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.sampled_from(["```", "~~~", "`", "\n", "A b. ", "C", " d", "。", "py"]), max_size=25).map("".join))
+def test_statements_that_another_follows_stay_as_they_are(text):
+    before: list[tuple[int, int]] = []
+    for end in range(len(text) + 1):
+        now = statements(text[:end])
+        assert now[: len(before) - 1] == before[:-1]
+        before = now
+    if "```" not in text and "~~~" not in text:
+        assert before == sentences(text)
