@@ -60,9 +60,10 @@ test-native: ## the C engine under sanitizers, on random models and schedules; A
 FUZZ_SECONDS ?= 600
 CLANG ?= clang
 
+# -O0: with all sanitizers clang optimises a table of kernels for minutes.
 fuzz: setup ## hostile models, weights and files, FUZZ_SECONDS (600) for each target; needs clang with libFuzzer
 	for target in fuzz_runner fuzz_pack fuzz_fit; do \
-		CC=$(CLANG) sh tests/native/build.sh $$target -fsanitize=fuzzer && mkdir -p build/corpus/$$target && \
+		CC=$(CLANG) sh tests/native/build.sh $$target -fsanitize=fuzzer -O0 && mkdir -p build/corpus/$$target && \
 		build/fuzzers/$$target/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=512 -len_control=0 -rss_limit_mb=3000 \
 			-artifact_prefix=build/fuzzers/ build/corpus/$$target || exit 1; \
 	done
