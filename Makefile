@@ -93,7 +93,7 @@ PYTHONS ?= 3.10 3.11 3.12 3.13 3.14
 PYTEST := -m pytest tests/unit_tests -q -p no:cacheprovider --disable-socket --allow-unix-socket
 
 build/pythons/%/.ready: $(TOOLS)/.ready pyproject.toml constraints.txt constraints-oldest.txt
-	$(UV) venv --quiet --clear --python $(word 1,$(subst _, ,$*)) build/pythons/$*
+	$(UV) venv --quiet --seed --clear --python $(word 1,$(subst _, ,$*)) build/pythons/$*
 	$(UV) pip install --quiet --python build/pythons/$*/bin/python --constraint $(word 2,$(subst _, ,$*)).txt --editable ".[dev]"
 	touch $@
 
