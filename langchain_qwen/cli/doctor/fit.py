@@ -79,10 +79,30 @@ def runner(precision: str, device: str, *, native: bool) -> str:
     return BITSANDBYTES if precision in ("int8", "int4") else TORCH
 
 
-def fit(model: Architecture, precision: str, runs_on: str, missing: str | None, free: int, speed: float | None) -> Fit:
-    """Judge one precision; `free` bytes of memory, read at `speed` bytes a second (None is unknown)."""
+def fit(
+    model: Architecture,
+    precision: str,
+    runs_on: str,
+    missing: str | None,
+    free: int,
+    speed: float | None,
+    *,
+    bits: float | None = None,
+) -> Fit:
+    """Judge one precision.
+
+    Args:
+        model: How many numbers it has.
+        precision: One of `PRECISIONS`, or a name for what a file holds.
+        runs_on: What computes.
+        missing: What has to be installed first.
+        free: Bytes of memory.
+        speed: Bytes that it reads a second; None is unknown.
+        bits: What a number takes, where the precision does not say so.
+    """
     # The CPU engine looks embeddings up in the checkpoint's own file; torch keeps them in memory, unquantised.
-    bits = BITS[precision] + (32 / DEFAULT_GROUP if runs_on == CPU_ENGINE and BITS[precision] < 16 else 0)
+    if bits is None:
+        bits = BITS[precision] + (32 / DEFAULT_GROUP if runs_on == CPU_ENGINE and BITS[precision] < 16 else 0)
     read = int(model.read_per_token * bits / 8)
     weights = read if runs_on == CPU_ENGINE else int(model.parameters * bits / 8)
     if runs_on == BITSANDBYTES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,32 +77,44 @@ class Report:
 def examine(model: str) -> Report:
     """Look at everything; loads no weights and downloads nothing."""
     facts, device = look(), choose_device("auto")
-    folder = damage = quantised = None
+    native = device == "cpu" and facts.engine_built
+    folder = damage = quantised = stored_bits = None
     architecture = KNOWN.get(model)
+    precisions: Sequence[str] = PRECISIONS
     try:
         checkpoint = resolve(model, local_files_only=True)
         folder = str(checkpoint.place)
         quantised = "gguf" if checkpoint.gguf else checkpoint.config.get("quantization_config", {}).get("quant_method")
-        known = quantised is None or checkpoint.name in RELEASES  # others have their own precision alone
-        architecture = Architecture.from_config(checkpoint.config) if known else None
+        if quantised is not None and checkpoint.name not in RELEASES:  # others have their own precision alone
+            precisions = ()
+        if checkpoint.gguf and native:
+            stored_bits = 8 * checkpoint.parameter_bytes / checkpoint.parameters
+        architecture = Architecture.from_config(checkpoint.config) if precisions or stored_bits else None
     except ModelNotFoundError:
         pass
     except CheckpointError as error:
         damage = str(error)
-    native = device == "cpu" and facts.engine_built
     own = None if quantised == "gguf" and model in RELEASES and not native else quantised
     precision = own or ("int4" if native or not facts.torch_build else choose_precision("auto", device))
-    judged = judge(architecture, device, facts) if architecture else []
+    judged = judge(architecture, device, facts, precisions, stored_bits) if architecture else []
     return Report(model, folder, damage, quantised, device, precision, judged, facts)
 
 
-def judge(architecture: Architecture, device: str, facts: Facts) -> list[Fit]:
-    """Each precision of a model on a device."""
+def judge(
+    architecture: Architecture,
+    device: str,
+    facts: Facts,
+    precisions: Sequence[str] = PRECISIONS,
+    stored_bits: float | None = None,
+) -> list[Fit]:
+    """Each precision of a model on a device, first a GGUF file as it is: its numbers have `stored_bits` on average."""
     free, speed = facts.memory_free, facts.read_bandwidth if device == "cpu" else None
     if facts.gpus and facts.gpus[0].memory_free is not None:
         free = facts.gpus[0].memory_free
     found = []
-    for precision in PRECISIONS:
+    if stored_bits is not None:
+        found.append(fit(architecture, "gguf", CPU_ENGINE, None, free, speed, bits=stored_bits))
+    for precision in precisions:
         runs_on, missing = runner(precision, device, native=device == "cpu" and facts.engine_built), None
         if runs_on == BITSANDBYTES and not facts.extras["bnb"]:
             missing = 'pip install "langchain-qwen[bnb]"'

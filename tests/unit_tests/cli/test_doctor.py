@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError
 
-from langchain_qwen.checkpoints import RELEASES
+from langchain_qwen.checkpoints import RELEASES, resolve
 from langchain_qwen.checkpoints.memory import BITS
 from langchain_qwen.cli.doctor import _engine as engine_line
 from langchain_qwen.cli.doctor import facts as looking
@@ -360,6 +360,19 @@ def test_for_machines(run, tiny_checkpoint):
     assert report["folder"] == str(tiny_checkpoint)
     assert report["facts"]["read_bandwidth"] > 1e8
     assert [fit["precision"] for fit in report["fits"]] == list(PRECISIONS)
+
+
+def test_a_gguf_file_is_judged_as_it_is(run, tiny_checkpoint, tmp_path):
+    pytest.importorskip("gguf")
+    from tests.unit_tests.checkpoints.gguf_files import write_gguf
+
+    file = write_gguf(tiny_checkpoint, tmp_path / "tiny.gguf")
+    result = run("doctor", "--model", file, "--json")
+    (fit,) = json.loads(result.stdout)["fits"]  # no other precision can be asked for
+    assert (fit["precision"], fit["runs_on"]) == ("gguf", CPU_ENGINE)
+    # fp32 throughout
+    assert fit["weight_bytes"] == 4 * Architecture.from_config(resolve(str(file)).config).read_per_token
+    assert "gguf (auto)" in run("doctor", "--model", file).stdout
 
 
 def test_the_exit_code_says_that_a_model_cannot_be_used(run, tmp_path, monkeypatch):
