@@ -85,7 +85,11 @@ class CompactHistoryMiddleware(AgentMiddleware[Any, Any, Any]):
 
 
 def _traced() -> RunnableConfig | None:
-    """The config of the run that an event could belong to; None outside of a graph."""
+    """The config of the run that an event could belong to; None outside of a graph.
+
+    Before Python 3.11 asyncio's tasks cannot be given a context, so that LangGraph's async nodes know no config: there
+    `last_report` tells alone.
+    """
     config = ensure_config()
     return config if getattr(config.get("callbacks"), "parent_run_id", None) else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import threading
 import warnings
 
@@ -67,7 +68,7 @@ async def test_an_agent_sends_what_fits_and_keeps_all(model: ChatQwen, trim):
     for i in range(30):
         state = agent.invoke(question(i), config) if i % 2 else await agent.ainvoke(question(i), config)
     assert len(state["messages"]) == 60
-    assert len(events.told) == 30
+    assert len(events.told) == (30 if sys.version_info >= (3, 11) else 15)  # the others have no config: see `_traced`
     assert events.told[-1] == middleware.last_report.as_dict()
     assert all(model.get_num_tokens_from_messages(asked) <= 1000 for asked in writer.asked)
     assert middleware.last_report.tokens_after == model.get_num_tokens_from_messages(writer.asked[-1])
