@@ -48,8 +48,20 @@ class Outcome:
     calls: tuple[str, ...]
 
 
-def run(task: Task, model: BaseChatModel, form: Callable[[Any], Any] | None = None) -> Outcome:
-    """Run one task with an agent and score it; `form` is LangChain's strategy for a schema, None for its own choice."""
+def run(
+    task: Task,
+    model: BaseChatModel,
+    form: Callable[[Any], Any] | None = None,
+    failures: tuple[type[Exception], ...] = (GraphRecursionError,),
+) -> Outcome:
+    """Run one task with an agent and score it.
+
+    Args:
+        task: What to do.
+        model: Who does it.
+        form: LangChain's strategy for a schema; None for its own choice.
+        failures: Errors that leave a task unfinished; others end the benchmark.
+    """
     schema = form(task.schema) if form and task.schema else task.schema
     agent: Any = create_agent(model, [BY_NAME[name] for name in task.tools], response_format=schema)
     said = [("human", task.question)] if isinstance(task.question, str) else list(task.question)
@@ -60,7 +72,7 @@ def run(task: Task, model: BaseChatModel, form: Callable[[Any], Any] | None = No
     try:
         for state in agent.stream({"messages": said}, {"recursion_limit": 2 * MOST_STEPS}, stream_mode="values"):
             messages, structured = state["messages"], state.get("structured_response")
-    except GraphRecursionError:
+    except failures:
         finished = False
     new = messages[len(said) :]
     calls = tuple(call["name"] for one in new if isinstance(one, AIMessage) for call in one.tool_calls)
@@ -112,10 +124,10 @@ def main() -> None:
     tasks = [task for task in TASKS[options.start :: options.every] if not options.kinds or task.kind in options.kinds]
     form = ToolStrategy if options.tool_strategy else None
     outcomes = []
-    with _model(options) as model:
+    with _model(options) as (model, failures):
         print_environment("langchain", "langgraph")
         with ThreadPoolExecutor(options.at_once) as pool:
-            for running in as_completed([pool.submit(run, task, model, form) for task in tasks]):
+            for running in as_completed([pool.submit(run, task, model, form, failures) for task in tasks]):
                 outcomes.append(running.result())
                 if options.show:
                     _print(outcomes[-1])
@@ -123,20 +135,20 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def _model(options: argparse.Namespace) -> Iterator[BaseChatModel]:
+def _model(options: argparse.Namespace) -> Iterator[tuple[BaseChatModel, tuple[type[Exception], ...]]]:
+    """The model, and what of it leaves a task unfinished."""
     sampling: dict[str, Any] = {"temperature": 0, "max_tokens": 400}
-    if options.base_url:
-        from langchain_openai import ChatOpenAI
-
-        # OpenAI's default; llama-cpp-python takes no choice for "none".
-        choice = {"tool_choice": "auto"}
-        yield ChatOpenAI(
-            base_url=options.base_url, api_key="none", model=options.model, model_kwargs=choice, **sampling
-        )
+    if not options.base_url:
+        switched = dict.fromkeys(options.off, False)
+        with ChatQwen(model=options.model, precision=options.precision, **sampling, **switched) as model:
+            yield model, (GraphRecursionError,)
         return
-    switched = dict.fromkeys(options.off, False)
-    with ChatQwen(model=options.model, precision=options.precision, **sampling, **switched) as model:
-        yield model
+    from langchain_openai import ChatOpenAI
+    from openai import APIError
+
+    # The choice is OpenAI's default; llama-cpp-python takes no choice for "none".
+    peer = {"base_url": options.base_url, "api_key": "none", "model": options.model, "max_retries": 0}
+    yield ChatOpenAI(model_kwargs={"tool_choice": "auto"}, **peer, **sampling), (GraphRecursionError, APIError)
 
 
 def _print(outcome: Outcome) -> None:
