@@ -56,7 +56,7 @@ class Tokenizer:
                 f"{file} has the token {last}, but the model's vocabulary ends at {vocab_size - 1}; "
                 "the files belong to different checkpoints"
             )
-        self._token_bytes = [bytes_of.get(token, b"") for token in range(last + 1)]  # a tenth of the dict's memory
+        self._token_bytes = [bytes_of.get(token, b"") for token in range(last + 1)]  # a quarter of the dict's memory
         self._normalizer = normalizers.NFC()
         self._encoding = _encoding(file, vocabulary)
         self._lock = renewed_lock(self, "_lock")
