@@ -246,7 +246,8 @@ class ChatQwen(BaseChatQwen):
         Args:
             tools: Functions, pydantic classes, TypedDicts, LangChain tools or OpenAI tool dicts.
             tool_choice: None or "auto": the model decides. "none": no call. "any", "required", True: some call. A
-                name, or OpenAI's dict around one: that tool. Forced calls always fit their schemas.
+                name, or OpenAI's dict around one: that tool. Forced calls always fit their schemas. Beside tools that
+                run, a class is a form of the answer, which "any" fills in where no other tool is called.
             strict: Calls fit their schemas also where the model decides to call.
             parallel_tool_calls: Whether one answer may hold several calls.
             **kwargs: Further arguments to bind, `response_format` among them.

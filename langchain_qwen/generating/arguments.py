@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_qwen.errors import InvalidParameterError
@@ -82,6 +83,17 @@ def openai_tools(tools: Sequence[Any] | None, *, strict: bool | None = None) -> 
 
 
 def _openai_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
-    """LangChain's form leaves out `extras`, which say whether a tool is `repeatable`."""
-    extras = tool.get("extras") if isinstance(tool, Mapping) else getattr(tool, "extras", None)
+    """LangChain's form leaves out what this package reads: `extras`, and whether a tool is a form of the answer."""
+    extras = None
+    if isinstance(tool, Mapping):
+        extras = tool.get("extras")
+    elif isinstance(tool, BaseTool):
+        extras = tool.extras
+    if isinstance(tool, type) or _runs_nothing(tool):
+        extras = {**(extras or {}), "form": True}
     return {**convert_to_openai_tool(tool, strict=strict), **({"extras": extras} if extras else {})}
+
+
+def _runs_nothing(tool: Any) -> bool:
+    """Such a tool is what LangChain's `ToolStrategy` makes of a schema."""
+    return isinstance(tool, StructuredTool) and tool.func is None and tool.coroutine is None

@@ -65,7 +65,7 @@ _OTHERS = _Leanings(0.5, 1.0, 2.0)
 
 def is_open(plan: OutputPlan) -> bool:
     """Whether there is something to decide; a forced call is decided already."""
-    return bool(plan.calls and plan.tools and not plan.forced)
+    return bool(plan.calls and plan.running and not plan.forced)
 
 
 def outline(plan: OutputPlan, roles: Roles) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def outline(plan: OutputPlan, roles: Roles) -> list[dict[str, Any]]:
 
 def outline_grammar(plan: OutputPlan) -> str:
     """The form of an outline."""
-    return _grammar(plan.tools, f' ("\\n" ("{THEN}")? call){{0,{_MOST_CALLS - 1}}}')
+    return _grammar(plan.running, f' ("\\n" ("{THEN}")? call){{0,{_MOST_CALLS - 1}}}')
 
 
 def outline_bias(hidden_size: int, none: int, further: Iterable[int], *, waits: bool = False) -> dict[int, float]:
@@ -145,7 +145,7 @@ def due(outlined: str, roles: Roles) -> Counter[str]:
 
 def next_grammar(plan: OutputPlan, due: Container[str]) -> str:
     """The form of its answer. Where calls are due it names no other tools."""
-    tools = [tool for tool in plan.tools if tool["function"]["name"] in due] or plan.tools
+    tools = [tool for tool in plan.running if tool["function"]["name"] in due] or plan.running
     return _grammar(tools, f' ("\\n" call){{0,{_MOST_CALLS - 1}}}' if plan.several else "")
 
 
@@ -213,7 +213,7 @@ def _prompt(question: Question, plan: OutputPlan, roles: Roles) -> list[dict[str
     for tools, lines, calls in question.examples:
         shown = _shown(tools, lines, question.last)
         asked += [{"role": "user", "content": shown}, {"role": "assistant", "content": calls}]
-    asked.append({"role": "user", "content": _shown([*map(_signature, plan.tools)], _lines(roles), question.last)})
+    asked.append({"role": "user", "content": _shown([*map(_signature, plan.running)], _lines(roles), question.last)})
     return asked
 
 

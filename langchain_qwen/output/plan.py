@@ -52,6 +52,7 @@ class OutputPlan:
         calls: Whether the tools may be called; the prompt shows them in any case, so that its beginning stays the same.
         forced: The tools one of which must be called; none where the model decides.
         repeatable: Names of tools that may say something else when they are called again.
+        forms: Names of tools that run nothing: to call one is to answer.
         shown: Whether the answer's text reaches the caller, or only its calls.
         answered: Calls that are withheld; None lets all through as they come.
         otherwise: What is generated in place of this answer where nothing of it reaches the caller.
@@ -66,6 +67,7 @@ class OutputPlan:
     calls: bool = True
     forced: Sequence[Tool] = ()
     repeatable: frozenset[str] = frozenset()
+    forms: frozenset[str] = frozenset()
     shown: bool = True
     answered: Answered | None = None
     otherwise: OutputPlan | None = None
@@ -75,6 +77,11 @@ class OutputPlan:
     def tool_names(self) -> list[str]:
         """Names of the tools that may be called."""
         return [tool["function"]["name"] for tool in self.tools] if self.calls else []
+
+    @property
+    def running(self) -> list[Tool]:
+        """The tools that run something."""
+        return [tool for tool in self.tools if tool["function"]["name"] not in self.forms]
 
     @property
     def thinks(self) -> bool:
@@ -104,7 +111,8 @@ def plan_output(
     Args:
         tools: In OpenAI's format.
         tool_choice: None or "auto": the model decides. "none": no calls. "any", "required" or True: at least one
-            call. A tool's name, or a dict that names one: that tool.
+            call. A tool's name, or a dict that names one: that tool. Where some tools are forms, which run nothing, the
+            model decides about the others, and fills in a form where it calls none.
         parallel_tool_calls: Whether one answer may hold several calls. Default: where the model decides to call it may
             call several times; a forced call is one call, since small models that must call do not know when to stop.
         strict: Also where the model decides, a call must be of a bound tool and its arguments must fit the schema.
@@ -116,7 +124,7 @@ def plan_output(
         InvalidSchemaError: For a schema that cannot be compiled.
     """
     _check_tools(tools := list(tools or ()))
-    repeatable = frozenset(tool["function"]["name"] for tool in tools if _is_repeatable(tool))
+    repeatable, forms = _marked(tools, "repeatable"), _marked(tools, "form")
     tools = shown(tools)
     forced = _forced_tools(tools, tool_choice)
     if response_format is not None and response_format.get("type") == "grammar":
@@ -124,17 +132,20 @@ def plan_output(
     schema = _schema_of(response_format)
     if forced and schema is not None:
         raise InvalidParameterError("tool_choice forces a tool call, which contradicts response_format; drop one")
+    answer = None
     if forced:
+        must = [tool for tool in forced if tool["function"]["name"] in forms] or forced
         parallel = parallel_tool_calls is True
         # The prompt shows all tools, whichever is forced, so that its beginning stays the same.
-        grammar = grammars.tool_calls(forced, parallel=parallel)
-        return OutputPlan(tools, grammar, one_call=not parallel, forced=forced, repeatable=repeatable)
-    under_schema = None
-    if schema is not None:
+        grammar = grammars.tool_calls(must, parallel=parallel)
+        answer = OutputPlan(tools, grammar, one_call=not parallel, forced=must, repeatable=repeatable)
+        if len(must) == len(forced):
+            return answer
+    elif schema is not None:
         grammar = grammars.json_schema(schema)
-        under_schema = OutputPlan(tools, grammar, _instruction(response_format or {}), calls=False)
+        answer = OutputPlan(tools, grammar, _instruction(response_format or {}), calls=False)
     if not tools or tool_choice in ("none", False):
-        return under_schema or OutputPlan(tools, grammars.text_without_calls(tools) if tools else None, calls=False)
+        return answer or OutputPlan(tools, grammars.text_without_calls(tools) if tools else None, calls=False)
     several = parallel_tool_calls is not False
     return OutputPlan(
         tools,
@@ -142,9 +153,10 @@ def plan_output(
         one_call=not several,
         several=several,
         repeatable=repeatable,
-        # Under the schema alone, small models call nothing and make the tools' results up.
-        shown=under_schema is None,
-        otherwise=under_schema,
+        forms=forms if forced else frozenset(),
+        # Under a schema or a form alone, small models call nothing and make the tools' results up.
+        shown=answer is None,
+        otherwise=answer,
     )
 
 
@@ -153,8 +165,9 @@ def shown(tools: Sequence[Tool]) -> list[Tool]:
     return [{key: value for key, value in tool.items() if key != "extras"} for tool in tools]
 
 
-def _is_repeatable(tool: Tool) -> bool:
-    return bool((tool.get("extras") or {}).get("repeatable"))
+def _marked(tools: Sequence[Tool], mark: str) -> frozenset[str]:
+    """The names of the tools of which `extras` say this."""
+    return frozenset(tool["function"]["name"] for tool in tools if (tool.get("extras") or {}).get(mark))
 
 
 def _check_tools(tools: Sequence[Tool]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_core.tools import StructuredTool, tool
 from pydantic import BaseModel
 
 from langchain_qwen import ChatQwen, errors
@@ -230,6 +230,47 @@ class TestSchemaBesideTools:
         scripted("It rains.", '{"degrees": 4444}')
         message = ask(way, model.bind_tools([weather], response_format=FORMAT), ASKED, max_tokens=12)
         assert message.response_metadata["finish_reason"] == "length"
+
+
+# What LangChain's ToolStrategy makes of a schema.
+FORM = StructuredTool(name="Weather", description="The weather.", args_schema=Weather.model_json_schema())
+FILLED = '<tool_call>\n{"name": "Weather", "arguments": {"degrees": 4}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("form", [FORM, Weather])
+@pytest.mark.parametrize("way", WAYS)
+class TestFormBesideTools:
+    def test_a_call_comes_first(self, model, scripted, way, form):
+        scripted(f"Let me see.\n{call('Oslo')}")
+        message = ask(way, model.bind_tools([weather, form], tool_choice="any"), ASKED)
+        assert [made["name"] for made in message.tool_calls] == ["weather"]
+        assert message.content == ""
+
+    @pytest.mark.parametrize(("messages", "first"), [(ASKED, "It rains."), (TOLD, call("Oslo")), (TOLD, "")])
+    def test_else_the_form_is_filled_in(self, model, scripted, way, form, messages, first):
+        engine = scripted(first, FILLED)
+        message = ask(way, model.bind_tools([weather, form], tool_choice="any"), messages)
+        assert (message.content, message.tool_calls[0]["args"]) == ("", {"degrees": 4})
+        assert message.response_metadata["finish_reason"] == "tool_calls"
+        scripted(first, call("Lima"))
+        with pytest.raises(errors.EngineError, match="grammar"):
+            ask(way, model.bind_tools([weather, form], tool_choice="any"), messages)
+        assert engine.requests[1].constraint is not None
+
+    def test_it_is_decided_first(self, roomy, deciding, way, form):
+        bound = roomy.bind_tools([weather, clock, form], tool_choice="any")
+        deciding("weather(city=Oslo)\nweather(city=Lima)", f"{call('Oslo')}\n{call('Lima')}")
+        assert len(ask(way, bound, ASKED).tool_calls) == 2
+        engine = deciding("weather(city=Oslo)", "none", FILLED)
+        assert [made["name"] for made in ask(way, bound, TOLD).tool_calls] == ["Weather"]
+        assert "Weather" in prompt_of(roomy, engine, 2)
+
+    def test_where_nothing_else_is_bound_it_is_a_call_like_others(self, model, scripted, way, form):
+        engine = scripted(FILLED)
+        assert ask(way, model.bind_tools([form], tool_choice="any"), ASKED).tool_calls
+        assert len(engine.requests) == 1
+        scripted("It rains.")
+        assert ask(way, model.bind_tools([weather, form]), ASKED).content == "It rains."
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -72,6 +72,13 @@ class TestWhenItIsAsked:
     def test_where_there_is_something_to_decide(self, options, expected):
         assert deciding.is_open(plan_output(tools=TOOLS, **options)) is expected
 
+    def test_about_the_tools_that_run_something(self):
+        plan = plan_output(tools=[*TOOLS, {**tool("Report", "text"), "extras": {"form": True}}], tool_choice="any")
+        assert deciding.is_open(plan)
+        assert "Report" not in deciding.outline(plan, TOLD)[-1]["content"]
+        assert not allows(deciding.outline_grammar(plan), "Report(text=rain)")
+        assert not allows(deciding.next_grammar(plan, {"Report"}), "Report(text=rain)")
+
     def test_not_without_tools(self):
         assert not deciding.is_open(plan_output())
 
