@@ -71,11 +71,9 @@ class CpuEngine:
         self._engine.close()
 
 
-def cpu_weights(
-    checkpoint: Checkpoint, precision: str, *, group: int | None = None, cache: Path | None = None
-) -> ModelWeights:
-    """The packed weights of a checkpoint, kept in `cache` or else in the package's own folder."""
-    return native_weights(checkpoint, precision, cache_folder=cache or cache_root(), group=group)[0]
+def cpu_weights(checkpoint: Checkpoint, precision: str) -> ModelWeights:
+    """The packed weights of a checkpoint, kept in the package's own folder."""
+    return native_weights(checkpoint, precision, cache_folder=cache_root())[0]
 
 
 def read_bandwidth(threads: int, repeats: int = 10) -> float:

@@ -3,11 +3,11 @@
 Error: what our 4 bits lose beside llama.cpp's Q4_K of the same weights; see `benchmarks.q4_k`.
 
 Divergence: every side predicts the same pieces of text, kind by kind; reported are the mean Kullback-Leibler divergence
-from the bf16 weights, in nats, the perplexity, and how often the most likely token is the same. Q4_0 stands for
-llama.cpp's format: each matrix of the same checkpoint rounded by the gguf package as llama.cpp rounds it, and
-multiplied in bf16, so that only the rounding of weights counts. Q4_K is made by llama.cpp's own code, likewise. The
-reference of an alias is its Q4_K_M file, dequantised: grids of 32 columns look better against it than they are, and
-Q4_K_M itself would score 0; so for 4 bits the error is the fairer figure.
+from the bf16 weights, in nats, the perplexity, and how often the most likely token is the same. The first sides are
+the engine as it runs. Those that say "alone" are multiplied in bf16, so that only the rounding of weights counts; Q4_K
+is made by llama.cpp's own code, Q4_0 by the gguf package, nf4 by bitsandbytes. The reference of an alias is its Q4_K_M
+file, dequantised: whatever finds its grid again looks better than it is, as the side "int4" does in part. So "alone"
+rounds the matrices which the file holds in Q6_K, and no others.
 
 Scores: GSM8K, HumanEval and tool calls, answered greedily by bf16 and int4.
 
@@ -19,7 +19,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,8 +28,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf.constants import GGMLQuantizationType
-from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -39,25 +38,23 @@ from benchmarks import q4_k, scoring
 from benchmarks.common import Row, argument_parser, print_environment, print_result, read_rows, run_all, share
 from benchmarks.contract import call_tools
 from benchmarks.cpu_engine import cpu_weights, text_tokenizer
+from benchmarks.rounding import Rounding, feeding, has_super_blocks, roundings
 from langchain_qwen import ChatQwen
 from langchain_qwen.checkpoints import RELEASES, Checkpoint, cache_root, open_folder, resolve
 from langchain_qwen.checkpoints.pulling import in_safetensors
 from langchain_qwen.engine.blocks import BLOCK_SIZE
-from langchain_qwen.engine.loading import load_runner, native_weights
+from langchain_qwen.engine.loading import load_runner
 from langchain_qwen.engine.local import MAX_STEP_TOKENS
 from langchain_qwen.engine.runners.cpu.cores import usable_cores
-from langchain_qwen.engine.runners.cpu.packing import SUPER_BLOCK
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
 from langchain_qwen.engine.runners.protocol import Chunk, Runner
-from langchain_qwen.engine.runners.torch.load import bitsandbytes_settings
-from langchain_qwen.quantizing import BUILT_IN, calibration_texts, quantize_int4, split_rows
+from langchain_qwen.quantizing import BUILT_IN, calibration_texts, split_rows
+from langchain_qwen.quantizing.int4 import watch
 from langchain_qwen.quantizing.quality import Agreement, Quality
 
 PARTS = ("error", "divergence", "scores")
-GROUPS = (32, 64, 128)
-# Products in float32: those in bf16 take minutes on most CPUs, and the rounding of weights is what counts here.
-NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float32}
 DEFAULT = "int4"
+ROWS_AT_ONCE = 4096
 
 
 def main() -> None:
@@ -79,8 +76,7 @@ def main() -> None:
         errors = q4_k.measure_error(named, q4_k.library(options), held_out, options.every)
     divergence: dict[str, dict[str, Quality]] = {}
     if "divergence" in options.parts:
-        checkpoint = in_safetensors(named, "bf16")
-        measured = measure_divergence(checkpoint, options)
+        measured = measure_divergence(named, options)
         divergence = {side: {kind: of.quality for kind, of in kinds.items()} for side, kinds in measured.items()}
         print_table(divergence)
     scores = measure_scores(options) if "scores" in options.parts and options.rows else {}
@@ -111,13 +107,13 @@ def main() -> None:
     )
 
 
-def measure_divergence(checkpoint: Checkpoint, options: argparse.Namespace) -> dict[str, dict[str, Agreement]]:
+def measure_divergence(named: Checkpoint, options: argparse.Namespace) -> dict[str, dict[str, Agreement]]:
     """How each side agrees with bf16 on each kind of text, and on all of it."""
-    pieces = text_pieces(checkpoint, options)
+    pieces = text_pieces(named, options)
     result: dict[str, dict[str, Agreement]] = {}
     with tempfile.TemporaryDirectory(dir=cache_root()) as folder:
-        reference = predictions(cpu_runner(checkpoint, "bf16"), pieces)
-        for side, runner in sides(checkpoint, Path(folder), options):
+        reference = predictions(cpu_runner(in_safetensors(named, "bf16"), "bf16"), pieces)
+        for side, runner in sides(named, Path(folder), options):
             kinds: dict[str, Agreement] = {"all": Agreement()}
             for (kind, ids), before, after in zip(pieces, reference, predictions(runner, pieces), strict=True):
                 for name in (kind, "all"):
@@ -137,33 +133,27 @@ def print_table(divergence: dict[str, dict[str, Quality]]) -> None:
     Console().print(table)
 
 
-def sides(checkpoint: Checkpoint, folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, Runner]]:
+def sides(named: Checkpoint, folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, Runner]]:
     """What is compared, one loaded after the other."""
+    checkpoint = in_safetensors(named, "bf16")
+    if named.gguf:
+        yield "as it is", load_runner(named, precision="auto", device="cpu")
     yield "int8", cpu_runner(checkpoint, "int8")
     yield DEFAULT, cpu_runner(checkpoint, "int4")
-    for group in GROUPS:
-        yield f"int4 g{group}", cpu_runner(checkpoint, "int4", group)
-    yield "Q4_0", cpu_runner(rounded_copy(checkpoint, folder / "q4_0", q4_0), "bf16")
-    shutil.rmtree(folder / "q4_0")
-    if checkpoint.config["hidden_size"] % SUPER_BLOCK == 0:
-        ggml = q4_k.library(options)
-        yield "Q4_K", cpu_runner(rounded_copy(checkpoint, folder / "q4_k", partial(rounded_to_q4_k, ggml=ggml)), "bf16")
-        shutil.rmtree(folder / "q4_k")
-    made = quantize_int4(checkpoint, folder / "calibrated.gguf", calibration_rows(checkpoint))
-    weights, held = native_weights(made, "auto", cache_folder=folder)
-    yield (
-        "int4 calibrated",
-        CpuRunner(weights, precision=held, num_threads=usable_cores(), max_step_tokens=MAX_STEP_TOKENS),
-    )
-    yield "nf4", load_runner(checkpoint, precision="auto", device="cpu", quantization_config=bitsandbytes_settings(NF4))
+    weights = feeding(named, checkpoint)
+    seen = watch(checkpoint, calibration_rows(checkpoint))
+    ggml = q4_k.library(options) if has_super_blocks(checkpoint) else None
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for side, rounding in roundings(ggml, seen, weights, pool).items():
+            yield f"{side} alone", cpu_runner(rounded_copy(checkpoint, folder / "copy", rounding, weights), "bf16")
+            shutil.rmtree(folder / "copy")
     for path in options.gptq:
         yield f"GPTQ {Path(path).name}", load_runner(open_folder(Path(path), path), precision="auto", device="cpu")
 
 
-def cpu_runner(checkpoint: Checkpoint, precision: str, group: int | None = None) -> CpuRunner:
-    """The CPU engine in a precision and, for int4, plain groups of a size; only the default is kept."""
-    with tempfile.TemporaryDirectory() as folder:
-        weights = cpu_weights(checkpoint, precision, group=group, cache=None if group is None else Path(folder))
+def cpu_runner(checkpoint: Checkpoint, precision: str) -> CpuRunner:
+    """The CPU engine in a precision."""
+    weights = cpu_weights(checkpoint, precision)
     return CpuRunner(weights, precision=precision, num_threads=usable_cores(), max_step_tokens=MAX_STEP_TOKENS)
 
 
@@ -173,8 +163,8 @@ def calibration_rows(checkpoint: Checkpoint) -> list[list[int]]:
     return split_rows(texts, text_tokenizer(checkpoint), BUILT_IN)[0]
 
 
-def rounded_copy(checkpoint: Checkpoint, folder: Path, rounded: Callable[[torch.Tensor], torch.Tensor]) -> Checkpoint:
-    """A copy of a checkpoint with every matrix rounded and widened again."""
+def rounded_copy(checkpoint: Checkpoint, folder: Path, rounding: Rounding, names: Container[str]) -> Checkpoint:
+    """A copy of a checkpoint with some matrices rounded and widened again."""
     folder.mkdir()
     for file in checkpoint.path.iterdir():
         if file.suffix == ".json":
@@ -183,23 +173,12 @@ def rounded_copy(checkpoint: Checkpoint, folder: Path, rounded: Callable[[torch.
         tensors = {}
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  not a dict
-                tensor = file.get_tensor(name)
-                tensors[name] = rounded(tensor) if tensor.dim() == 2 else tensor
+                tensors[name] = tensor = file.get_tensor(name)
+                if name in names:
+                    parts = [rounding(name, rows.float().numpy()) for rows in torch.split(tensor, ROWS_AT_ONCE)]
+                    tensors[name] = torch.cat([torch.from_numpy(part).to(torch.bfloat16) for part in parts])
         save_file(tensors, folder / path.name, metadata={"format": "pt"})
     return Checkpoint(checkpoint.name, folder, None, checkpoint.config, checkpoint.generation)
-
-
-def q4_0(tensor: torch.Tensor) -> torch.Tensor:
-    """A matrix as Q4_0 holds it."""
-    kind = GGMLQuantizationType.Q4_0
-    parts = [dequantize(quantize(rows.float().numpy(), kind), kind) for rows in torch.split(tensor, 4096)]
-    return torch.cat([torch.from_numpy(part).to(torch.bfloat16) for part in parts])
-
-
-def rounded_to_q4_k(tensor: torch.Tensor, ggml: q4_k.Ggml) -> torch.Tensor:
-    """A matrix as Q4_K holds it."""
-    parts = [ggml.q4_k(rows.float().numpy()) for rows in torch.split(tensor, 4096)]
-    return torch.cat([torch.from_numpy(part).to(torch.bfloat16) for part in parts])
 
 
 def text_pieces(checkpoint: Checkpoint, options: argparse.Namespace) -> list[tuple[str, list[int]]]:

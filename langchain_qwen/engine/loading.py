@@ -87,16 +87,13 @@ def runs_natively(precision: str, device: str) -> bool:
     return True
 
 
-def native_weights(
-    checkpoint: Checkpoint, precision: str, *, cache_folder: Path, group: int | None = None
-) -> tuple[ModelWeights, str]:
+def native_weights(checkpoint: Checkpoint, precision: str, *, cache_folder: Path) -> tuple[ModelWeights, str]:
     """The weights of the CPU engine, and the name of how they are held.
 
     Args:
         checkpoint: What to load.
         precision: See `load_engine`.
         cache_folder: Where packed weights are kept.
-        group: See `load_weights`.
     """
     quantisation = None
     if checkpoint.gguf and (precision == "auto" or (precision == "int4" and checkpoint.name in RELEASES)):
@@ -116,7 +113,6 @@ def native_weights(
             fingerprint=checkpoint.fingerprint,
             cache_folder=cache_folder,
             num_threads=usable_cores(),
-            group=group,
             quantisation=quantisation,
             gguf=checkpoint.gguf,
         )
