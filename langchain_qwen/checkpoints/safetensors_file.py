@@ -200,7 +200,7 @@ def write_bytes(file: Path, tensors: Mapping[str, NDArray[np.uint8]], metadata: 
 
 
 def checksum(data: NDArray[np.uint8]) -> int:
-    """CRC-32: a third of a second for a gigabyte, without the interpreter's lock.
+    """CRC-32: a third of a second for a gigabyte.
 
     It finds every damage within 32 neighboring bits, words that have changed places, and other accidents but for one in
     four thousand million. It is no defence against a forger; the private folder is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import struct
@@ -83,6 +84,20 @@ def test_no_altered_byte_is_computed_with(tiny_checkpoint, tmp_path, monkeypatch
         assert read(file, forms, threads) is None
 
     invent()
+
+
+@given(st.binary(max_size=300), st.integers(0, 7))
+def test_checksums_are_those_of_the_formula(content, start):
+    def mix(total, word):
+        total ^= word
+        return ((total << 31 | total >> 33) * 0x9E3779B97F4A7C15) % 2**64
+
+    data = np.frombuffer(bytes(start) + content, np.uint8)[start:]
+    words = [int.from_bytes(content[at : at + 8], sys.byteorder) for at in range(0, len(content) // 8 * 8, 8)]
+    in_lanes = len(words) // 8 * 8
+    lanes = [functools.reduce(mix, words[lane:in_lanes:8], 0) for lane in range(8)]
+    rest = [int.from_bytes(content[at : at + 8], "little") for at in range(in_lanes * 8, len(content), 8)]
+    assert weights_module.checksum(data) == functools.reduce(mix, [*lanes, *rest], len(content))
 
 
 def test_words_that_have_changed_places_are_found(tiny_checkpoint, tmp_path, expected, caplog):

@@ -150,6 +150,8 @@ def load() -> ctypes.CDLL:
     library.lq_repack_gguf.restype = c_int
     library.lq_repack_gguf.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
     library.lq_kernels_list.restype = c_char_p
+    library.lq_checksum.restype = c_uint64
+    library.lq_checksum.argtypes = [c_void_p, c_uint64]
     library.lq_kernels_list.argtypes = [c_int, POINTER(c_int), POINTER(c_int)]
     return library
 

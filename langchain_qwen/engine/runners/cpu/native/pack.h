@@ -4,8 +4,6 @@
 
 #include "forms.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
 // What the packers return. Not finite: a weight, or the scale that fp16 would have to hold.
 enum { PACKED = 0, NOT_FINITE = 1, NO_SUCH_SHAPE = 2 };
 
