@@ -131,7 +131,9 @@ class ChatQwen(BaseChatQwen):
         others = {name: field for name, field in type(self).model_fields.items() if name not in (*first, *_NOT_SHOWN)}
         given = {name: getattr(self, name) for name in others}
         was_set = (
-            name for name, field in others.items() if given[name] != field.get_default(call_default_factory=True)
+            name
+            for name, field in others.items()
+            if given[name] != field.get_default(call_default_factory=True, validated_data={})
         )
         return [*first.items(), *((name, given[name]) for name in was_set)]
 
