@@ -255,9 +255,12 @@ def test_a_callback_may_close_the_model(tiny_checkpoint):
             asyncio.run(read(model, AsyncEach(close)))
 
 
-def test_closing_from_other_threads_ends_everyone(tiny_checkpoint):
+def test_closing_from_other_threads_ends_everyone(tiny_checkpoint, monkeypatch):
     settings = {"device": "cpu", "max_tokens": 1500, "kv_cache_bytes": 5 << 20, "logit_bias": {264: -100, 266: -100}}
     model = ChatQwen(model=str(tiny_checkpoint), **settings)
+    runner = engine_of(model)._runner
+    step = runner.step
+    monkeypatch.setattr(runner, "step", lambda *args: time.sleep(0.02) or step(*args))  # no answer ends before
     streams = [model.stream("x" * n) for n in range(1, 5)]
     for stream in streams:
         next(stream)
