@@ -17,10 +17,6 @@ from tests.wheel_tests.conftest import ROOT
 
 TOOLS = ROOT / "build" / "tools" / "bin" / "python"
 NATIVE = ROOT / "langchain_qwen" / "engine" / "runners" / "cpu" / "native"
-EXPORTS = "LIBRARY liblangchain_qwen.dll\nEXPORTS\n" + "".join(
-    f"lq_{name}\n"
-    for name in ("runner_new", "runner_step", "runner_free", "kernels_list", "pack_int4", "pack_int8", "pack_bf16")
-)
 ROUNDS = "4"
 ARM = "qemu-aarch64-static"
 
@@ -68,23 +64,27 @@ def test_its_engine_runs(wheels: dict[str, Path], tag: str, tmp_path: Path):
 
 def build(wheel: Path, tag: str, folder: Path) -> Path:
     """The program beside the wheel's library, which build_wheels.py unpacked and whose compiler it names."""
-    ask = (
-        "import sys, pathlib, build_wheels as b; _, wheel, tag, folder = sys.argv; "
-        "b.library_of(pathlib.Path(wheel), pathlib.Path(folder)); print(*b.compiler(tag), sep='\\n')"
+    compiler = ask_builder(
+        "b.library_of(Path(wheel), Path(folder)); print(*b.compiler(tag), sep='\\n')", wheel, tag, folder
     )
-    asked = subprocess.run(
-        [TOOLS, "-c", ask, wheel, tag, folder], cwd=ROOT, capture_output=True, text=True, check=True
-    )  # fmt: skip
-    compiler = asked.stdout.splitlines()
     source = [f"-I{NATIVE}", "-O1", "-std=gnu11", str(ROOT / "tests" / "native" / "fuzz.c")]
     if not tag.startswith("win"):
         program = folder / "fuzz"
         link = ["-dynamic", "-L", str(folder), "-llangchain_qwen", "-Wl,-rpath,$ORIGIN", "-lm", "-lpthread"]
         subprocess.run([*compiler, *source, *link, "-o", str(program)], check=True)
         return program
-    (folder / "exports.def").write_text(EXPORTS, encoding="ascii")
+    exported = ask_builder("print(*sorted(b.EXPORTED), sep='\\n')", wheel, tag, folder)
+    definition = "\n".join(["LIBRARY liblangchain_qwen.dll", "EXPORTS", *exported, ""])
+    (folder / "exports.def").write_text(definition, encoding="ascii")
     imports, program = folder / "liblangchain_qwen.lib", folder / "fuzz.exe"
     tool = [str(TOOLS), "-m", "ziglang", "dlltool", "-m", "i386:x86-64"]
     subprocess.run([*tool, "-d", str(folder / "exports.def"), "-l", str(imports)], check=True)
     subprocess.run([*compiler, *source, str(imports), "-o", str(program)], check=True)
     return program
+
+
+def ask_builder(code: str, wheel: Path, tag: str, folder: Path) -> list[str]:
+    """What build_wheels.py says, in the environment that it needs."""
+    given = "import sys, build_wheels as b; from pathlib import Path; _, wheel, tag, folder = sys.argv; "
+    command = [TOOLS, "-c", given + code, wheel, tag, folder]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
