@@ -122,9 +122,10 @@ def watch(source: Checkpoint, rows: Sequence[Sequence[int]]) -> Mapping[str, Pro
                     for name, given in inputs.items():
                         if name not in seen:
                             seen[name] = Products(given.shape[1])
-                        # The first token of a text is not like others: attention rests on it, with inputs a hundred
-                        # times as large, for which alone the fit would be made (massive activations, Sun et al. 2024).
-                        seen[name].add(given[1:] if start == 0 and len(given) == len(piece) > 1 else given)
+                        # First tokens too: attention rests on them, through inputs a hundred times as large in a few
+                        # columns (massive activations, Sun et al. 2024). Without them those columns would look unused,
+                        # and rounding them coarsely costs all later tokens ten times what the fit gains.
+                        seen[name].add(given)
                     bar.advance(len(piece))
     finally:
         runner.close()

@@ -106,6 +106,16 @@ def test_every_tensor_is_the_fitted_one(checkpoint, made):
     assert kinds == {"F32": 11, "Q8_0": 1, "Q4_K" if wide else "Q4_1": 15}
 
 
+def test_each_token_is_seen_the_first_of_a_text_too(checkpoint):
+    """The columns that only first tokens use are the ones that everything after them rests on."""
+    one, both = (int4.watch(checkpoint, rows) for rows in ([ROWS[0][:1]], [ROWS[0][:1], ROWS[1]]))
+    alone = int4.watch(checkpoint, [ROWS[1]])
+    for name, products in both.items():
+        weights = [1 / (1 + len(ROWS[1])), len(ROWS[1]) / (1 + len(ROWS[1]))]
+        expected = weights[0] * one[name].squares() + weights[1] * alone[name].squares()
+        np.testing.assert_allclose(products.squares(), expected, rtol=1e-3, atol=1e-6)
+
+
 def test_others_read_it_too(made):
     reader = gguf.GGUFReader(made.gguf[0])
     assert reader.fields["general.architecture"].contents() == "qwen2"
