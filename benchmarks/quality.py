@@ -116,8 +116,8 @@ def measure_divergence(named: Checkpoint, options: argparse.Namespace) -> dict[s
         for side, runner in sides(named, Path(folder), options):
             kinds: dict[str, Agreement] = {"all": Agreement()}
             for (kind, ids), before, after in zip(pieces, reference, predictions(runner, pieces), strict=True):
-                for name in (kind, "all"):
-                    kinds.setdefault(name, Agreement()).add(before, after, ids[1:])
+                for name in (kind, "all"):  # what follows a first token nobody asks for, and all sides differ there
+                    kinds.setdefault(name, Agreement()).add(before[1:], after[1:], ids[2:])
             result[side] = kinds
             print(side + ": " + ", ".join(f"{kind} {of.quality.kl:.4f}" for kind, of in kinds.items()), flush=True)
     return result

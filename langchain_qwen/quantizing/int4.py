@@ -124,7 +124,7 @@ def watch(source: Checkpoint, rows: Sequence[Sequence[int]]) -> Mapping[str, Pro
                             seen[name] = Products(given.shape[1])
                         # First tokens too: attention rests on them, through inputs a hundred times as large in a few
                         # columns (massive activations, Sun et al. 2024). Without them those columns would look unused,
-                        # and rounding them coarsely costs all later tokens ten times what the fit gains.
+                        # and rounding them coarsely costs later tokens more than the fit gains.
                         seen[name].add(given)
                     bar.advance(len(piece))
     finally:
