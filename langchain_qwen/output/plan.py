@@ -149,7 +149,8 @@ def plan_output(
     several = parallel_tool_calls is not False
     return OutputPlan(
         tools,
-        grammars.text_or_tool_calls(tools, parallel=several) if strict else None,
+        # A call that must come fits its schema, whichever it is.
+        grammars.text_or_tool_calls(tools, parallel=several) if strict or forced else None,
         one_call=not several,
         several=several,
         repeatable=repeatable,

@@ -257,6 +257,12 @@ class TestFormBesideTools:
             ask(way, model.bind_tools([weather, form], tool_choice="any"), messages)
         assert engine.requests[1].constraint is not None
 
+    def test_whatever_is_called_fits_its_schema(self, model, scripted, way, form):
+        for call_ in (FILLED.replace("4", '"warm"'), call("Oslo").replace('"Oslo"', "7")):
+            scripted(call_)
+            with pytest.raises(errors.EngineError, match="grammar"):
+                ask(way, model.bind_tools([weather, form], tool_choice="any"), ASKED)
+
     def test_it_is_decided_first(self, roomy, deciding, way, form):
         bound = roomy.bind_tools([weather, clock, form], tool_choice="any")
         deciding("weather(city=Oslo)\nweather(city=Lima)", f"{call('Oslo')}\n{call('Lima')}")
