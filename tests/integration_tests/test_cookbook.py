@@ -83,7 +83,7 @@ WITH_THE_1_5B = {
     "06_agents.ipynb": {
         "List the meeting rooms": r"calls list_rooms",
         "Is the room Oak free on Monday": r"calls is_free.*(taken|not free|not available)",
-        "Then book Elm": r"calls book.*\('Elm', 'Monday'\)",
+        "Book the room Elm": r"calls book.*\('Elm', 'Monday'\)",
         "did you book for me": r"Elm.*Monday|Monday.*Elm",
         "structured_response": r"Room\(name='Oak', seats=20\)",
         "ask_about_hours": r"9 to 20|9:00",
