@@ -75,7 +75,9 @@ def test_a_pulled_file_is_converted(run: Run, checkpoint: Path, tmp_path: Path):
 
 
 def test_the_command_line(run: Run, checkpoint: Path):
-    assert run("langchain-qwen", "ask", "--max-tokens", "3", "-m", str(checkpoint), stdin="hello").stdout
+    assert run(
+        "langchain-qwen", "ask", "--temperature", "0", "--max-tokens", "8", "-m", str(checkpoint), stdin="hello"
+    ).stdout
     told = json.loads(run("langchain-qwen", "doctor", "--json", "-m", str(checkpoint)).stdout)
     assert told["usable"]
     assert told["facts"]["kernels"] == kernels.choose()
