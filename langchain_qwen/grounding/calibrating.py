@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langchain_core.documents import Document
-from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -124,17 +123,17 @@ def observe(model: Runnable[Any, Any], rows: Sequence[CalibrationRow], *, at_onc
         asked = [prompts.answer(shown, row.question, today) for shown, row in zip(passages, some, strict=True)]
         answers = writing.batch(asked)
         quoters = [Quoter(shown, row.question) for shown, row in zip(passages, some, strict=True)]
-        checks: list[tuple[int, str, list[BaseMessage]]] = []
-        for place, (row, answer, quoter) in enumerate(zip(some, answers, quoters, strict=True)):
-            checks.append((place, "early", prompts.stated(quoter.excerpt(), row.question)))
-            about = features.questions(row.question, answer.text, asked[place], quoter)
-            checks += [(place, name, prompt) for name, prompt in about.items()]
-        odds: list[dict[str, float]] = [{} for _ in some]
-        said = model.bind(**ONE_TOKEN).batch([prompt for _, _, prompt in checks])
-        for (place, name, _), message in zip(checks, said, strict=True):
-            odds[place][name] = prompts.log_odds(message)
-        for row, shown, answer, quoter, told in zip(some, passages, answers, quoters, odds, strict=True):
-            known = features.of_question(row.question, shown, quoter) | features.of_tokens([answer]) | told
+        rated = list(zip(some, answers, quoters, strict=True))
+        replies = model.bind(**prompts.STATED).batch(
+            [prompts.stated(quoter.excerpt(answer.text), row.question) for row, answer, quoter in rated]
+        )
+        early = [prompts.stated(quoter.excerpt(), row.question) for row, _, quoter in rated]
+        confirmed = [prompts.confirmed(prompt, answer.text) for prompt, answer in zip(asked, answers, strict=True)]
+        odds = [prompts.log_odds(message) for message in model.bind(**ONE_TOKEN).batch([*early, *confirmed])]
+        told = zip(replies, odds[: len(some)], odds[len(some) :], strict=True)
+        for (row, answer, quoter), shown, (reply, before, after) in zip(rated, passages, told, strict=True):
+            known = features.of_question(row.question, shown, quoter) | features.of_tokens([answer])
+            known |= features.of_statement(answer.text, reply) | {"early": before, "confirmed": after}
             known |= features.of_answer(row.question, answer.text, shown, quoter)
             yield Observation(
                 row=row,

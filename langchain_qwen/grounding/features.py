@@ -12,19 +12,21 @@ from langchain_qwen.grounding import kinds, prompts
 from langchain_qwen.grounding.passages import Passage
 from langchain_qwen.grounding.quoting import Quoter
 from langchain_qwen.grounding.texts import statements
-from langchain_qwen.grounding.verifying import content_words, numbers, share_known, support
+from langchain_qwen.grounding.verifying import content_words, known_among, numbers, share_known, support
+from langchain_qwen.grounding.words import words
 
 _MOST_MISSING = 3
 _LEAST_LOG_PROBABILITY = -8.0
+_YES_OR_NO = (["yes"], ["no"])
 _OTHER_SCRIPT = regex.compile(r"(?!\p{Latin})\p{L}")
 
 # What each model of `risk.Calibration` is fitted on.
 EARLY = ("early", "asked_share", "asked_near", "asked_missing", "other_script")
-ODDS = ("stated", "confirmed")
+_FOUND = ("stated", "agreed", "confirmed")
 _SAID = ("said_share", "said_missing", "said_near", "supporters", "kind_wrong")
 WORDS = ("asked_share", "asked_near", "asked_missing", "other_script", *_SAID)
 # Beside odds, the words that question and passages share tell nothing more, and count against questions in other words.
-WHOLE = ("other_script", *_SAID, *ODDS, "mean_log_probability", "least_log_probability")
+WHOLE = ("other_script", *_SAID, *_FOUND, "mean_log_probability", "least_log_probability")
 # What can only raise the risk; all others can only lower it.
 RAISES = frozenset({"asked_missing", "other_script", "said_missing", "kind_wrong"})
 
@@ -65,16 +67,25 @@ def of_answer(question: str, answer: str, passages: Sequence[Passage], quoter: Q
     }
 
 
-def questions(question: str, answer: str, asked: Sequence[BaseMessage], quoter: Quoter) -> dict[str, list[BaseMessage]]:
-    """What the model is asked about its answer, by the names of the features that its log odds are.
+def of_statement(answer: str, reply: BaseMessage) -> dict[str, float]:
+    """What the model finds where it reads the sentences nearest to question and answer, and nothing else.
 
-    stated: whether the sentences nearest to question and answer state the answer; confirmed: whether the one that was
-    given is stated, asked behind all that it has read.
+    stated: the log odds that they state an answer; agreed: the share of its words that the answer holds, 0 where there
+    is none. An answer that was made up seldom comes up again beside other words.
     """
-    return {
-        "stated": prompts.stated(quoter.excerpt(answer), question),
-        "confirmed": prompts.confirmed(asked, answer),
-    }
+    return {"stated": prompts.log_odds(reply), "agreed": agreed(prompts.copied(reply), answer)}
+
+
+def agreed(found: str | None, answer: str) -> float:
+    """The share of the words of a short answer that another answer holds; 0 for None."""
+    if found is None:
+        return 0.0
+    asked, said = words(found), words(answer)
+    if asked[:1] in _YES_OR_NO:  # which a sentence need not repeat
+        return float(asked[0] == said[0]) if said[:1] in _YES_OR_NO else 0.5
+    told = numbers(answer)
+    held = [bool(known_among([word], said) or (numbers(word) and numbers(word) <= told)) for word in asked]
+    return sum(held) / len(held) if held else 0.0
 
 
 def of_tokens(messages: Sequence[BaseMessage]) -> dict[str, float]:

@@ -114,7 +114,7 @@ class _Answering:
     def _check(
         self, asked: list[BaseMessage], answer: str, passages: Sequence[Passage], quoter: Quoter
     ) -> Generator[Step, Any, tuple[list[Conflict], bool]]:
-        """Ask about the answer, all in one go behind the passages that have been read.
+        """Ask about the answer, most of it behind the passages that have been read.
 
         Returns:
             What passages say otherwise, and whether the risk is too much.
@@ -123,16 +123,18 @@ class _Answering:
         found = candidates(self._question, answer, passages, quoter)
         if not settings.tells_odds or not answer.strip():
             return [_conflict(one, None) for one in found], self._weigh()
-        about = features.questions(self._question, answer, asked, quoter)
-        questions = [
-            *about.values(),
-            *(prompts.otherwise(self._question, one.statement, one.text) for one in found),
-        ]
-        messages = yield Ask(questions, ONE_TOKEN)
+        reply = yield from self._ask_one(prompts.stated(quoter.excerpt(answer), self._question), **prompts.STATED)
+        messages = yield Ask(
+            [
+                prompts.confirmed(asked, answer),
+                *(prompts.otherwise(self._question, one.statement, one.text) for one in found),
+            ],
+            ONE_TOKEN,
+        )
         for message in messages:
             self._meter.add(message)
-        odds = [prompts.log_odds(message) for message in messages]
-        self._features |= {name: odds.pop(0) for name in about}
+        confirmed, *odds = (prompts.log_odds(message) for message in messages)
+        self._features |= features.of_statement(answer, reply) | {"confirmed": confirmed}
         risky = self._weigh()
         said = [_conflict(one, odd) for one, odd in zip(found, odds, strict=True) if odd > _OTHERWISE_ABOVE]
         newest_first = sorted(said, key=lambda one: one.document_date or date.min, reverse=True)

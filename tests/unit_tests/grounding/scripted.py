@@ -17,13 +17,14 @@ from tests.unit_tests.output.answers import allows
 class ScriptedModel(BaseChatModel):
     """Answers with `answer`, in pieces of `piece`, sure of each token by `log_probability`.
 
-    Asked whether the passages state the answer it says Yes of prompts that hold `states`, or as likely as that says;
-    asked whether they state what it answered, as likely as `confirms`; of other questions with Yes and No as `says`
-    has it for a part of their text. `parts` are the lines that a question is split into, `replies` what it says to
-    prompts whose last message holds a text.
+    Asked whether the passages state the answer it says Yes of prompts that hold `states`, or as likely as that says,
+    and finds there `finds`, or its answer; asked whether they state what it answered, as likely as `confirms`; of other
+    questions with Yes and No as `says` has it for a part of their text. `parts` are the lines that a question is split
+    into, `replies` what it says to prompts whose last message holds a text.
     """
 
     states: str | Callable[[str], bool | float] = ""
+    finds: str = ""
     confirms: float = 0.9
     says: dict[str, float] = Field(default_factory=dict)
     answer: str = ""
@@ -55,13 +56,23 @@ class ScriptedModel(BaseChatModel):
             yes = self._yes(messages)
             shares = {"Yes": yes, "No": 1 - yes}
             top = [{"token": token, "logprob": math.log(share)} for token, share in shares.items()]
-            message = AIMessage("Yes", response_metadata={"logprobs": {"content": [{"top_logprobs": top}]}})
+            message = AIMessage(
+                self._found(yes, kwargs.get("response_format")),
+                response_metadata={"logprobs": {"content": [{"top_logprobs": top}]}},
+            )
         else:
             chunks = [chunk.message for chunk in self._stream(messages, **kwargs)]
             tokens = [one for chunk in chunks for one in chunk.response_metadata.get("logprobs", {}).get("content", [])]
             metadata = {"logprobs": {"content": tokens}} if tokens else {}
             message = AIMessage("".join(chunk.text for chunk in chunks), response_metadata=metadata)
         return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _found(self, yes: float, form: Any) -> str:
+        if form is None:
+            return "Yes"
+        text = f"Yes: {(self.finds or self.answer).splitlines()[0][:100]}" if yes > 0.5 else "No"
+        assert allows(form["grammar"], text), text
+        return text
 
     def _yes(self, messages: list[BaseMessage]) -> float:
         asked = messages[-1].text
