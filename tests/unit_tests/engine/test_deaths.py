@@ -58,9 +58,7 @@ async def atokens(engine: LocalEngine, wanted: Request) -> list[int]:
 def weights(tiny_checkpoint, tmp_path_factory) -> ModelWeights:
     config = json.loads((tiny_checkpoint / "config.json").read_text())
     cache = tmp_path_factory.mktemp("cache")
-    return load_weights(
-        tiny_checkpoint, config, precision="int4", fingerprint="t", cache_folder=cache, num_threads=2, group=32
-    )
+    return load_weights(tiny_checkpoint, config, precision="int4", fingerprint="t", cache_folder=cache, num_threads=2)
 
 
 @pytest.fixture

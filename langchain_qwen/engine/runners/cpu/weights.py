@@ -125,10 +125,9 @@ class Rounding:
 
     title = "Quantising the weights (once)"
 
-    def __init__(self, source: Source, format_: int, group: int | None):
+    def __init__(self, source: Source, format_: int):
         self._source = source
         self._format = format_
-        self._group = group
 
     def shape(self, layer: str) -> tuple[int, int]:
         """See `Maker.shape`."""
@@ -143,9 +142,9 @@ class Rounding:
         """See `Maker.form`."""
         shapes = [self.shape(layer) for layer in matrix.layers]
         rows, cols = sum(rows for rows, _ in shapes), shapes[0][1]
-        if self._format == INT4 and self._group is None:
+        if self._format == INT4:
             return Form(*int4_form(cols), rows, cols)
-        return Form(self._format, self._group or DEFAULT_GROUP, rows, cols)
+        return Form(self._format, DEFAULT_GROUP, rows, cols)
 
     def order(self, matrix: Matrix) -> None:
         """See `Maker.order`."""
@@ -164,7 +163,6 @@ def load_weights(
     fingerprint: str,
     cache_folder: Path,
     num_threads: int,
-    group: int | None = None,
     quantisation: Quantisation | None = None,
     gguf: Sequence[Path] = (),
 ) -> ModelWeights:
@@ -177,8 +175,6 @@ def load_weights(
         fingerprint: Names the checkpoint's exact weights.
         cache_folder: Where packed weights are kept.
         num_threads: Threads for packing.
-        group: Columns that share a scale, in plain groups; None is what serves best: for int4 groups of 32 within
-            super-blocks, for int8 groups of 64.
         quantisation: How a checkpoint that is quantised already is stored; its groups are kept.
         gguf: The files that hold the weights instead of the folder; `precision` is then "gguf" for all of them as
             they are, or int4.
@@ -189,7 +185,7 @@ def load_weights(
         UnsupportedModelError: The kernels are not made for these sizes.
     """
     check_config(config, str(folder))
-    source, maker, kind = _maker(folder, precision, group, quantisation, gguf)
+    source, maker, kind = _maker(folder, precision, quantisation, gguf)
     whole = list(matrices(source, config["num_hidden_layers"]))
     check_shapes(config, whole, maker.shape)
     wanted = [part for matrix in whole for part in maker.split(matrix)]
@@ -210,7 +206,7 @@ def load_weights(
 
 
 def _maker(
-    folder: Path, precision: str, group: int | None, quantisation: Quantisation | None, gguf: Sequence[Path]
+    folder: Path, precision: str, quantisation: Quantisation | None, gguf: Sequence[Path]
 ) -> tuple[Tensors, Maker, str]:
     """Where the tensors come from, what makes the matrices of them, and a name for what comes out."""
     if gguf:
@@ -219,7 +215,7 @@ def _maker(
     source = Source(folder)
     if quantisation is not None:
         return source, Prequantised(source, quantisation), quantisation.method
-    return source, Rounding(source, FORMATS[precision], group), precision if group is None else f"{precision}-g{group}"
+    return source, Rounding(source, FORMATS[precision]), precision
 
 
 def _pack_all(source: Tensors, maker: Maker, wanted: list[Matrix], num_threads: int) -> dict[str, Packed]:
