@@ -29,7 +29,7 @@ from langchain_qwen.engine.runners.cpu.gguf import AsTheFileHasIt, GgufRows, Ggu
 from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8
 from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Form, Packed, check_shape, int4_form, pack
 from langchain_qwen.engine.runners.cpu.prequantised import Prequantised
-from langchain_qwen.engine.runners.cpu.source import Matrix, Names, Source, check_shapes, matrices
+from langchain_qwen.engine.runners.cpu.source import Maker, Matrix, Names, Source, check_shapes, matrices
 from langchain_qwen.errors import CheckpointError, UnsafeCacheError
 
 logger = logging.getLogger(__name__)
@@ -91,36 +91,7 @@ class Tensors(Names, Protocol):
         ...
 
 
-class Maker(Protocol):
-    """Turns the tensors of a checkpoint into the engine's matrices."""
-
-    @property
-    def title(self) -> str:
-        """What it does, for the progress bar."""
-        ...
-
-    def shape(self, layer: str) -> tuple[int, int]:
-        """Rows and columns of a layer, as the checkpoint has it."""
-        ...
-
-    def split(self, matrix: Matrix) -> list[Matrix]:
-        """The parts of a matrix that are not held in one form; it alone, as a rule."""
-        ...
-
-    def form(self, matrix: Matrix) -> Form:
-        """How a matrix will be held, once the shapes of its layers are known to be right."""
-        ...
-
-    def order(self, matrix: Matrix) -> NDArray[np.int32] | None:
-        """Which input each of its columns takes; None for the order that they come in."""
-        ...
-
-    def pack(self, matrix: Matrix, pool: ThreadPoolExecutor) -> Packed:
-        """Make it, on the pool's threads."""
-        ...
-
-
-class Rounding:
+class Rounding(Maker):
     """Rounds a checkpoint in floating point."""
 
     title = "Quantising the weights (once)"
@@ -134,20 +105,12 @@ class Rounding:
         rows, cols = self._source.floats(f"{layer}.weight").shape
         return rows, cols
 
-    def split(self, matrix: Matrix) -> list[Matrix]:
-        """See `Maker.split`."""
-        return [matrix]
-
     def form(self, matrix: Matrix) -> Form:
         """See `Maker.form`."""
-        shapes = [self.shape(layer) for layer in matrix.layers]
-        rows, cols = sum(rows for rows, _ in shapes), shapes[0][1]
+        rows, cols = self.size(matrix)
         if self._format == INT4:
             return Form(*int4_form(cols), rows, cols)
         return Form(self._format, DEFAULT_GROUP, rows, cols)
-
-    def order(self, matrix: Matrix) -> None:
-        """See `Maker.order`."""
 
     def pack(self, matrix: Matrix, pool: ThreadPoolExecutor) -> Packed:
         """See `Maker.pack`."""
