@@ -134,6 +134,11 @@ def matrices(source: Names, num_layers: int) -> Iterator[Matrix]:
     yield Matrix("head", ("lm_head" if own_head else "model.embed_tokens",))
 
 
+def feeding(source: Names, num_layers: int) -> dict[str, str]:
+    """For each weight the name of the matrix that it is a part of, whose inputs are its own."""
+    return {weight: matrix.name for matrix in matrices(source, num_layers) for weight in matrix.weights}
+
+
 class Maker(ABC):
     """Turns the tensors of a checkpoint into the engine's matrices."""
 
