@@ -107,16 +107,13 @@ PUBLIC = {
     "": "ChatQwen __version__ register_init_chat_model",
     "grounding": "KNOWLEDGE_CUTOFF AbstainReason AnswerText BM25Retriever Citation CutoffGuard CutoffVerdict "
     "GroundedAnswer GroundedAnswerer HybridRetriever Timing retriever_tool split_documents",
-    "history": "ConversationStats HistoryTrimmer OneWriterPerThread PromptCounter TrimReport pin plot_window",
-    "middleware": "CompactHistoryMiddleware CutoffMiddleware GroundingMiddleware HistoryMiddleware Loop LoopGuard "
+    "history": "ConversationStats HistoryTrimmer OneWriterPerThread pin plot_window",
+    "middleware": "CompactHistoryMiddleware CutoffMiddleware GroundingMiddleware HistoryMiddleware LoopGuard "
     "PersonaMiddleware SafetyMiddleware loop_in",
-    "personas": "BulletsForm Checks Detection Example Form JsonForm LabelsForm Language Persona PersonaChain "
-    "SentencesForm TableForm WeakLanguageWarning builtin builtins detect holds language_of languages load_persona "
-    "load_personas",
-    "personas.tasks": "Classification Code Solution Summary Translation classify extract solve summarize translate "
-    "write_code",
-    "safety": "Action AuditEvent Category Detector InputGuard InputVerdict Policy Rule SafetyParser Severity Verdict "
-    "is_refusal judge_text show_findings",
+    "personas": "BulletsForm Example JsonForm LabelsForm Persona SentencesForm TableForm WeakLanguageWarning builtin "
+    "builtins detect language_of load_persona load_personas",
+    "personas.tasks": "classify extract solve summarize translate write_code",
+    "safety": "Action Category Detector InputGuard Policy Rule SafetyParser Severity show_findings",
 }
 
 

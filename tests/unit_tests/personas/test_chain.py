@@ -17,12 +17,12 @@ from langchain_qwen.personas import (
     JsonForm,
     LabelsForm,
     Persona,
-    PersonaChain,
     SentencesForm,
     TableForm,
     WeakLanguageWarning,
     builtin,
 )
+from langchain_qwen.personas.chain import PersonaChain
 
 ANYONE = Persona(name="anyone", instructions="You are a helpful assistant.")
 YES_NO = Persona(name="judge", instructions="Judge.", output=LabelsForm(labels=("yes", "no")))

@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.errors import InvalidParameterError, PersonaError
-from langchain_qwen.personas.tasks import Code, classify, extract, solve, summarize, translate, write_code
+from langchain_qwen.personas.tasks import classify, extract, solve, summarize, translate, write_code
 from langchain_qwen.personas.tasks.solve import only_number
 from langchain_qwen.personas.tasks.summarize import pieces
-from langchain_qwen.personas.tasks.write_code import code_of, syntax_problem
+from langchain_qwen.personas.tasks.write_code import Code, code_of, syntax_problem
 
 
 class Scripted(GenericFakeChatModel):

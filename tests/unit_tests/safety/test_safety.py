@@ -15,7 +15,8 @@ from langchain_core.runnables import RunnableLambda
 
 from langchain_qwen.errors import BlockedInputError, PolicyError
 from langchain_qwen.middleware import SafetyMiddleware
-from langchain_qwen.safety import Detector, InputGuard, Policy, SafetyParser, is_refusal, show_findings
+from langchain_qwen.safety import Detector, InputGuard, Policy, SafetyParser, show_findings
+from langchain_qwen.safety.refusals import is_refusal
 
 REFUSAL = "I can't help with that."
 
