@@ -384,7 +384,7 @@ class TestLife:
             a.invoke("x")
         assert b.invoke("x").content is not None
         b.close()
-        assert not engine._thread.is_alive()
+        assert not engine._worker.thread.is_alive()
 
     def test_a_collected_model_releases_its_engine(self, folder):
         model = ChatQwen(model=folder, precision="fp32", max_tokens=2, kv_cache_bytes=1 << 23)
@@ -393,8 +393,8 @@ class TestLife:
         del model
         assert copy.invoke("x").content is not None
         del copy
-        engine._thread.join(60)
-        assert not engine._thread.is_alive()
+        engine._worker.thread.join(60)
+        assert not engine._worker.thread.is_alive()
 
     def test_timeout(self, model):
         with pytest.raises(errors.GenerationTimeoutError):

@@ -43,7 +43,7 @@ def engine_of(model: ChatQwen) -> Any:
 
 def wait_until_idle(model: ChatQwen) -> None:
     engine, deadline = engine_of(model), time.monotonic() + PATIENCE_S
-    while engine.free_blocks < engine._num_blocks:
+    while engine._worker.scheduler.pool.free < engine._num_blocks:
         assert time.monotonic() < deadline, "blocks were lost"
         time.sleep(0.005)
 
