@@ -18,6 +18,7 @@ from pydantic import ConfigDict
 from langchain_qwen import structured_output
 from langchain_qwen.capabilities import LocalModel, local_model, require_local
 from langchain_qwen.errors import BlockedInputError
+from langchain_qwen.inputs import followed_by
 from langchain_qwen.prompting import Prompter
 from langchain_qwen.reading import Listening, events_only
 from langchain_qwen.safety.audit import EVENT, adispatch, dispatch
@@ -222,9 +223,7 @@ class GuardedChatModel(Listening):
         if not instructions:
             return messages
         if messages and isinstance(messages[0], SystemMessage):
-            own: Any = messages[0].content
-            more = f"\n\n{instructions}"
-            content = own + more if isinstance(own, str) else [*own, {"type": "text", "text": more}]
+            content = followed_by(messages[0].content, f"\n\n{instructions}")
             return [messages[0].model_copy(update={"content": content}), *messages[1:]]
         return [SystemMessage(instructions), *messages]
 

@@ -85,6 +85,7 @@ MAY_IMPORT = {
         "_version",
         "errors",
         "backends",
+        "bars",
         "opening",
         "checkpoints",
         "engine",
@@ -93,7 +94,17 @@ MAY_IMPORT = {
         "personas",
         "quantizing",
     },
-    "safety": {"errors", "forks", "inputs", "capabilities", "prompting", "reading", "structured_output", "yes_or_no"},
+    "safety": {
+        "errors",
+        "forks",
+        "inputs",
+        "regular_files",
+        "capabilities",
+        "prompting",
+        "reading",
+        "structured_output",
+        "yes_or_no",
+    },
     "middleware": {"errors", "capabilities", "grounding", "history", "personas", "safety"},
 }
 
