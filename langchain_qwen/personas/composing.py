@@ -16,8 +16,8 @@ from langchain_core.runnables import RunnableConfig
 from langchain_qwen.errors import PersonaError
 from langchain_qwen.inputs import followed_by, messages_of, variables_of
 from langchain_qwen.personas.detection import detect
+from langchain_qwen.personas.files import builtin_spec
 from langchain_qwen.personas.languages import AUTO, Language, WeakLanguageWarning, languages, wanted_language
-from langchain_qwen.personas.library import builtin_spec
 from langchain_qwen.personas.spec import PersonaSpec
 
 MARK = "persona"
