@@ -101,8 +101,9 @@ def _find() -> list[Kept]:
 
 
 def _kept(name: str, what: str, *places: Path) -> Kept:
-    files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*"))]
-    return Kept(name, what, sum(file.stat().st_size for file in files if file.is_file()), places)
+    from langchain_qwen.cli.doctor.facts import size_of
+
+    return Kept(name, what, sum(map(size_of, places)), places)
 
 
 def _delete(place: Path) -> None:
