@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "other_names": set(),
     "parameters": {"errors", "engine", "other_names"},
     "structured_output": {"errors"},
+    "configuring": {"structured_output"},
     "profile": {"checkpoints", "parameters"},
     "results": set(),
     "reading": {"bars", "engine"},
@@ -50,6 +51,7 @@ MAY_IMPORT = {
     "base": {
         "backends",
         "checkpoints",
+        "configuring",
         "engine",
         "generating",
         "opening",
