@@ -13,7 +13,7 @@ from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 
 from langchain_qwen import structured_output
 from langchain_qwen.capabilities import LocalModel, local_model, require_local
@@ -26,6 +26,11 @@ from langchain_qwen.safety.input_guard import InputGuard
 from langchain_qwen.safety.messages import AnswerFilter
 from langchain_qwen.safety.streams import as_last_chunk
 
+_OF_THE_RUN = (
+    *("name", "cache", "callbacks", "tags", "metadata", "verbose"),
+    *("rate_limiter", "disable_streaming", "streaming", "output_version"),
+)
+"""What LangChain looks up in the model that is called, which is the guarded one."""
 _CUSTOM_EVENT = ("on_custom_event", "ignore_custom_event", EVENT)
 
 
@@ -39,6 +44,18 @@ class GuardedChatModel(Listening):
 
     model: BaseChatModel
     parser: CompiledPolicy
+    streaming: bool = False
+    """As the model's own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def take_over(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """What is set for the model's runs, as its rate limiter and callbacks, counts for the guarded ones."""
+        model = given["model"]
+        of_run = {name: getattr(model, name) for name in _OF_THE_RUN if name in model.model_fields_set}
+        if of_run.get("metadata"):
+            of_run["metadata"] = dict(of_run["metadata"])  # LangChain writes versions into it
+        return {**of_run, **given}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return [("model", self.model), ("parser", self.parser)]
@@ -229,14 +246,13 @@ class GuardedChatModel(Listening):
         return [SystemMessage(instructions), *messages]
 
     def _upstream(self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, kwargs: Any) -> Any:
-        if type(self.model)._stream is BaseChatModel._stream:
+        if not self.model._should_stream(async_api=False, **{**kwargs, "stream": True}):
             result = self.model._generate(messages, stop, **kwargs)
             return (_answer_of(generation) for generation in result.generations[:1])
         return _messages(self.model._stream(messages, stop, events_only(run_manager), **kwargs))
 
     def _aupstream(self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, kwargs: Any) -> Any:
-        kind = type(self.model)
-        if kind._stream is BaseChatModel._stream and kind._astream is BaseChatModel._astream:
+        if not self.model._should_stream(async_api=True, **{**kwargs, "stream": True}):
             return _amessages(self._generated(messages, stop, kwargs))
         return _amessages(self.model._astream(messages, stop, events_only(run_manager), **kwargs))
 
