@@ -7,6 +7,7 @@ import logging
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import ModelFallbackMiddleware, wrap_model_call
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
@@ -351,3 +352,42 @@ def test_agents():
     assert replaced[0].text == "[removed by in]"
     with pytest.raises(BlockedInputError):
         agent("error").invoke({"messages": [("user", "forbidden")]})
+
+
+class SecondPolicy(SafetyMiddleware):
+    """LangChain takes one middleware of a name."""
+
+
+@wrap_model_call
+def assigned(request, handler):
+    with pytest.deprecated_call():
+        request.model = fake(AIMessage("Write to k@l.com now."))
+    return handler(request)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(
+    "taking_another",
+    [
+        lambda other: ModelFallbackMiddleware(other),
+        lambda other: wrap_model_call(lambda request, handler: handler(request.override(model=other))),
+        lambda _: assigned,
+    ],
+    ids=["fallback", "override", "assignment"],
+)
+def test_a_model_that_another_middleware_takes_is_guarded_too(taking_another, place):
+    """Whichever of them stands first, and under two policies, each of which looks once."""
+    mails, words = make_policy(rule("email")), make_policy(rule({"pattern": "now"}, id="w"))
+    middleware = [SafetyMiddleware(SafetyParser(mails)), SecondPolicy(SafetyParser(words))]
+
+    def agent():
+        other = taking_another(fake(AIMessage("Write to k@l.com now.")))
+        ordered = [*middleware, other] if place == "after" else [other, *middleware]
+        return create_agent(fake(), [], middleware=ordered)
+
+    asked = {"messages": [("user", "hi")]}
+    answer = agent().invoke(asked)["messages"][-1]
+    assert answer.text == "Write to [R] [W]."
+    streamed = [chunk for chunk, _ in agent().stream(asked, stream_mode="messages") if chunk.type != "ai"]
+    assert not any("@" in chunk.text for chunk in streamed)
+    assert "".join(chunk.text for chunk in streamed) == answer.text
