@@ -10,7 +10,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.callbacks.manager import ahandle_event, handle_event
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.model_profile import ModelProfile
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
 from pydantic import ConfigDict, model_validator
@@ -19,12 +19,14 @@ from langchain_qwen import structured_output
 from langchain_qwen.capabilities import LocalModel, local_model, require_local
 from langchain_qwen.errors import BlockedInputError
 from langchain_qwen.prompting import Prompter
-from langchain_qwen.reading import Listening, events_only
+from langchain_qwen.reading import events_only
+from langchain_qwen.results import as_result
 from langchain_qwen.safety.audit import EVENT, adispatch, dispatch
 from langchain_qwen.safety.compiled import CompiledPolicy
 from langchain_qwen.safety.input_guard import InputGuard
 from langchain_qwen.safety.messages import AnswerFilter
 from langchain_qwen.safety.streams import as_last_chunk
+from langchain_qwen.together import Together
 
 _OF_THE_RUN = (
     *("name", "cache", "callbacks", "tags", "metadata", "verbose"),
@@ -34,7 +36,7 @@ _OF_THE_RUN = (
 _CUSTOM_EVENT = ("on_custom_event", "ignore_custom_event", EVENT)
 
 
-class GuardedChatModel(Listening):
+class GuardedChatModel(Together):
     """The model with its inputs checked, the policy's instructions in its system prompt, and its answers filtered.
 
     Made by `SafetyParser.guard`. A blocked input is answered by a refusal, without the model being asked.
@@ -138,6 +140,10 @@ class GuardedChatModel(Listening):
         )
 
     # -- generating ---------------------------------------------------------------------------------------------
+
+    @property
+    def _gains(self) -> bool:
+        return local_model(self.model) is not None
 
     def _generate(
         self,
@@ -295,8 +301,7 @@ def _as_generation(message: AIMessage) -> ChatGenerationChunk:
 def _as_result(messages: list[AIMessage]) -> ChatResult:
     if len(messages) == 1 and not isinstance(messages[0], AIMessageChunk):
         return ChatResult(generations=[ChatGeneration(message=messages[0])])
-    message = message_chunk_to_message(AIMessageChunk(content="") + messages)
-    return ChatResult(generations=[ChatGeneration(message=message)])
+    return as_result([[_as_generation(message) for message in messages]])
 
 
 def _tell(run_manager: CallbackManagerForLLMRun | None, answer: AnswerFilter) -> None:

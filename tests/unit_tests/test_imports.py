@@ -95,7 +95,18 @@ MAY_IMPORT = {
         "personas",
         "quantizing",
     },
-    "safety": {"errors", "forks", "inputs", "capabilities", "prompting", "reading", "structured_output", "yes_or_no"},
+    "safety": {
+        "errors",
+        "forks",
+        "inputs",
+        "capabilities",
+        "prompting",
+        "reading",
+        "results",
+        "structured_output",
+        "together",
+        "yes_or_no",
+    },
     "middleware": {"errors", "capabilities", "grounding", "history", "personas", "safety"},
 }
 
