@@ -66,6 +66,15 @@ def test_extract(qwen):
     assert isinstance(extract(qwen, Order).invoke("Order 3, paid"), Order)
 
 
+async def test_a_task_is_a_tool_for_agents(qwen):
+    tool = classify(qwen, ["x", "y"]).as_tool(name="sort", description="Sorts a text.")
+    (argument,) = tool.args.values()
+    assert argument["type"] == "string"
+    assert tool.invoke("a").label in "xy"
+    assert (await tool.ainvoke("a")).label in "xy"
+    assert solve(qwen).get_input_jsonschema()["type"] == "string"
+
+
 class TestTranslate:
     def test_result(self):
         model = scripted("Das Wetter ist heute sehr schön.")
