@@ -17,7 +17,7 @@ from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackH
 from langchain_core.load import dumps, loads
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
-from langchain_core.runnables import ConfigurableField, RunnableBinding
+from langchain_core.runnables import AddableDict, ConfigurableField, RunnableBinding
 from langchain_core.tools import tool
 from langchain_tests.unit_tests import ChatModelUnitTests
 from pydantic import BaseModel, Field
@@ -282,6 +282,22 @@ class TestStructuredOutput:
             chain.invoke("x", max_tokens=4)
         raw = model.with_structured_output(Person, include_raw=True, max_tokens=4).invoke("x")
         assert isinstance(raw["parsing_error"], errors.OutputTruncatedError)
+
+    @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+    async def test_with_the_raw_message_all_ways_give_the_same(self, model, method):
+        chain = model.with_structured_output(Person, method=method, include_raw=True)
+
+        def told(result):
+            return result["raw"].content, result["parsed"], type(result["parsing_error"])
+
+        for length in (400, 4):
+            expected = told(chain.invoke("x", max_tokens=length))
+            assert expected[2] is (type(None) if length == 400 else errors.OutputTruncatedError)
+            assert told(await chain.ainvoke("x", max_tokens=length)) == expected
+            assert told(sum(chain.stream("x", max_tokens=length), AddableDict())) == expected
+            streamed = [chunk async for chunk in chain.astream("x", max_tokens=length)]
+            assert told(sum(streamed, AddableDict())) == expected
+            assert told(chain.batch(["x"], max_tokens=length)[0]) == expected
 
 
 class TestBadInput:
