@@ -80,9 +80,12 @@ class GuardedChatModel(Together):
         """Ids of the model's own tokenizer."""
         return self.model.get_token_ids(text)
 
-    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Tokens of what is sent for these messages, the policy's instructions included."""
-        return self.model.get_num_tokens_from_messages(self._instructed(messages), tools)
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **further: Any
+    ) -> int:
+        """As the model's own, the policy's instructions included; 0 for no messages."""
+        sent = self._instructed(messages) if messages else []
+        return self.model.get_num_tokens_from_messages(sent, tools, **further)
 
     # -- on this machine ------------------------------------------------------------------------------------------
 

@@ -302,6 +302,10 @@ def test_a_guarded_model_is_as_local_as_the_model_within(model):
     safe = guarded(model)
     assert safe.context_window == WINDOW
     assert safe.prompter.count(SHORT) == safe.get_num_tokens_from_messages(SHORT) != model.prompter.count(SHORT)
+    assert safe.prompter.count([]) == safe.get_num_tokens_from_messages([]) == 0  # where memories stop to cut
+    form = {"type": "json_schema", "json_schema": {"schema": SCHEMA}}
+    sent = safe.bind(response_format=form).invoke(SHORT).usage_metadata["input_tokens"]
+    assert safe.get_num_tokens_from_messages(SHORT, response_format=form) == sent
     safe.load()
     assert safe.warm([SystemMessage("Be brief. " * 12)]) > 0
     assert local_model(safe.with_retry()) is not None
