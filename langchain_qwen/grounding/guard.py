@@ -20,7 +20,7 @@ from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF, named_years
 from langchain_qwen.grounding.memory import FromMemory
 from langchain_qwen.grounding.prompts import log_odds
 from langchain_qwen.grounding.risk import calibration_of, check_limit
-from langchain_qwen.inputs import messages_of
+from langchain_qwen.inputs import check_no_arguments, messages_of
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _NOW = regex.compile(
@@ -117,17 +117,19 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         asked = f"{self._model!r}, " if self._model else ""
         return f"CutoffGuard({asked}knowledge_cutoff={self._cutoff.isoformat()})"
 
-    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> CutoffVerdict:  # noqa: A002, ARG002
+    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> CutoffVerdict:  # noqa: A002
         """Look at a question, or the last question of a chat."""
+        check_no_arguments(self, kwargs)
         return self._call_with_config(self._look, input, config)  # type: ignore[arg-type]
 
     async def ainvoke(
         self,
         input: LanguageModelInput,  # noqa: A002
         config: RunnableConfig | None = None,
-        **kwargs: Any,  # noqa: ARG002
+        **kwargs: Any,
     ) -> CutoffVerdict:
         """As `invoke`."""
+        check_no_arguments(self, kwargs)
         return await self._acall_with_config(self._alook, input, config)  # type: ignore[arg-type]
 
     def guarded(

@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 from langchain_core.load import dumps, loads
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.runnables import ConfigurableField
+from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from langchain_qwen import ChatQwen, backends
 from langchain_qwen.capabilities import local_model
@@ -30,11 +30,12 @@ from langchain_qwen.errors import (
     EngineClosedError,
     InvalidParameterError,
     OutputTruncatedError,
+    UnknownParameterError,
 )
-from langchain_qwen.grounding import GroundedAnswer, GroundedAnswerer
+from langchain_qwen.grounding import CutoffGuard, GroundedAnswer, GroundedAnswerer
 from langchain_qwen.history import HistoryTrimmer
 from langchain_qwen.personas import LabelsForm, Persona
-from langchain_qwen.safety import Policy, SafetyParser
+from langchain_qwen.safety import InputGuard, Policy, SafetyParser
 from tests.completions_server import URL, CompletionsServer, reached_over
 from tests.tiny import make_tiny_checkpoint
 
@@ -146,7 +147,10 @@ def six_ways(runnable: Any, value: Any) -> list[Any]:
 def _result(way: Any) -> Any:
     try:
         return way()
-    except (ContextOverflowError, InvalidParameterError, OutputTruncatedError, CapabilityError) as error:
+    except (
+        *(ContextOverflowError, InvalidParameterError, OutputTruncatedError, CapabilityError),
+        UnknownParameterError,
+    ) as error:
         return error
 
 
@@ -316,6 +320,25 @@ def test_the_trimmer_counts_what_a_server_is_sent(remote):
     assert remote.invoke(messages).usage_metadata["input_tokens"] == report.tokens_after <= WINDOW - 48
     with pytest.raises(ContextOverflowError):
         remote.invoke([*HISTORY, *HISTORY[1:]])
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        HistoryTrimmer,
+        lambda _: InputGuard(SafetyParser(POLICY)),
+        lambda _: CutoffGuard(),
+        lambda model: GroundedAnswerer(["The mill."], model),
+        lambda _: Persona(name="p", instructions="You sort."),
+    ],
+    ids=["trimmer", "input guard", "cutoff guard", "grounded", "persona"],
+)
+def test_what_a_call_brings_is_not_lost_at_the_first_step(model, first):
+    for chain in (first(model), first(model) | RunnableLambda(lambda _: None)):
+        ways = six_ways(chain.bind(stop=["x"]), "When was the mill built?")
+        assert {type(result) for result in ways} == {UnknownParameterError}
+        assert "model.bind(stop=...)" in str(ways[0])
+    assert HistoryTrimmer(model).bind(tools=[TOOL]).invoke(SHORT) == SHORT
 
 
 @pytest.mark.parametrize("wrap", ["bare", "bound", "config", "retry", "fallbacks"])
