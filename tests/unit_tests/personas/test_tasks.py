@@ -181,10 +181,14 @@ class TestSummarize:
         assert model.prompts[3][-1].text == "- part\n\n- part\n\n- part"
 
     def test_on_a_window(self, qwen):
-        """Real counts: no piece overflows the window of 2048 tokens."""
+        """Real counts: no piece overflows the window of 2048 tokens, however the model is wrapped."""
         model = qwen.model_copy(update={"max_tokens": 6})
-        result = summarize(model, bullets=1).invoke("The mill stands by the river. " * 160)
-        assert result.pieces > 1
+        for wrapped in (model, model.with_retry(), qwen.bind(max_tokens=6), model.with_fallbacks([model])):
+            result = summarize(wrapped, bullets=1).invoke("The mill stands by the river. " * 160)
+            assert result.pieces > 1
+
+    def test_another_model_that_is_wrapped(self):
+        assert summarize(scripted("- all").with_retry()).invoke("A short text.").text == "- all"
 
     def test_mistakes(self):
         with pytest.raises(InvalidParameterError, match="drop one"):
