@@ -22,6 +22,7 @@ from langchain_qwen.history.summaries import INSTRUCTION, Summaries
 from langchain_qwen.history.view import View
 from langchain_qwen.inputs import check_no_arguments, messages_of
 from langchain_qwen.prompting import check_conversation
+from langchain_qwen.rebuilt import Rebuilt
 
 STEPS: tuple[Step, ...] = ("clear", "summarize", "drop")
 EVENT = "history_trimmed"
@@ -30,7 +31,7 @@ _REMEMBERED_REPLAYS = 8
 Trimmed = tuple[list[BaseMessage], TrimReport]
 
 
-class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
+class HistoryTrimmer(Rebuilt, Runnable[Any, list[BaseMessage]]):
     """Makes a conversation fit into the model's window, in exact tokens, and moves its beginning rarely.
 
     ```python
