@@ -365,6 +365,10 @@ class TestTogether:
         bound.raise_error = True
         list(model.bind(max_tokens=1).batch_as_completed([QUESTION] * 40, {"callbacks": [bound]}))
 
+    def test_a_guarded_model_gives_one_answer(self, model):
+        with pytest.raises(errors.InvalidParameterError, match=r"n=2 answers .* nor guarded"):
+            SafetyParser("balanced").guard(model).generate([QUESTION], n=2)
+
     async def test_a_guarded_model_runs_and_tells_as_much(self, model):
         handler = Gathering(40)
         handler.raise_error = True
