@@ -212,6 +212,48 @@ def call(args):
     return AIMessage("", tool_calls=[{"name": "send", "args": args, "id": "1"}])
 
 
+class Traced(BaseCallbackHandler):
+    """Runs by name, with the number of those that ended, and the events of each."""
+
+    run_inline = True
+
+    def __init__(self):
+        self.names, self.ended, self.events = {}, [], []
+
+    def on_chain_start(self, serialized, inputs, *, run_id, **kwargs):
+        self.names[run_id] = kwargs["name"]
+
+    def on_chain_end(self, outputs, *, run_id, **kwargs):
+        self.ended.append((self.names[run_id], getattr(outputs, "content", outputs)))
+
+    def on_custom_event(self, name, data, *, run_id, **kwargs):
+        self.events.append((self.names[run_id], data["rule"], data["start"]))
+
+
+@pytest.mark.parametrize("action", ["redact", "block"])
+async def test_a_parser_has_a_run_in_streams_too(action):
+    parser = SafetyParser(make_policy(rule("email", action)))
+    seen = []
+    for chained in (False, True):
+        for way in ("invoke", "stream", "ainvoke", "astream"):
+            one, traced = ((fake(AIMessage("one a@b.com two")) | parser) if chained else parser), Traced()
+            asked, config = ("hi" if chained else "one a@b.com two"), {"callbacks": [traced]}
+            match way:
+                case "invoke":
+                    one.invoke(asked, config)
+                case "ainvoke":
+                    await one.ainvoke(asked, config)
+                case "stream":
+                    list(one.stream(asked, config))
+                case _:
+                    _ = [piece async for piece in one.astream(asked, config)]
+            assert ("SafetyParser", "r", 4) in traced.events, (chained, way)
+            assert len(traced.events) == 1
+            (text,) = (text for name, text in traced.ended if name == "SafetyParser")
+            seen.append((chained, text[0] if isinstance(text, list) else text))
+    assert len(set(seen)) == 2
+
+
 def test_tool_arguments_are_cleaned_whole():
     parser = SafetyParser(make_policy(rule("email")))
     args = {"to": 'say "a@b.com"\nc@d.com', "n": [1, {"x": "plain ü"}]}
