@@ -60,7 +60,7 @@ class SafetyParser(CompiledPolicy, Runnable[Any, Any]):
         as_json: The text is JSON, so edits are written in JSON's escapes. Set by `guard` where a schema is bound.
         hash_key: The deployment's key for `action: hash`, 16 bytes or more. Default: the environment's
             LANGCHAIN_QWEN_HASH_KEY, or else a random key, with which equal values are known again within this process
-            only. It is never logged.
+            only. It is never logged; a pickle of the parser holds a key that was given.
 
     Raises:
         InvalidParameterError: For a key that is too short.
