@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from langchain_core.load import dumpd
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables.utils import AnyConfigurableField
 from langchain_core.tools import BaseTool
@@ -160,6 +161,12 @@ class BaseChatQwen(GenerationParameters, Together):
         """As in every Runnable; the models for single calls share the weights of this one."""
         named: Any = super().configurable_fields(**kwargs)
         return ConfigurableModel(default=self, fields=named.fields)
+
+    @property
+    def _serialized(self) -> dict[str, Any]:
+        """Names this model in caches and traces. LangChain keeps it, also where settings change, as in copies."""
+        serialized: dict[str, Any] = dumpd(self)
+        return serialized
 
     # -- counting -----------------------------------------------------------------------------------------------
 

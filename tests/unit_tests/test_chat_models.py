@@ -433,6 +433,21 @@ class TestLife:
         a.close()
         b.close()
 
+    def test_cache_keys_follow_settings_that_change(self, folder):
+        cache = InMemoryCache()
+        with ChatQwen(model=folder, precision="fp32", max_tokens=4, cache=cache, temperature=0) as model:
+            answers = [model.invoke("x")]
+            answers.append(model.model_copy(update={"max_tokens": 3}).invoke("x"))
+            fields = model.configurable_fields(max_tokens=ConfigurableField(id="length"))
+            answers.append(fields.invoke("x", {"configurable": {"length": 2}}))
+            model.max_tokens = 1
+            answers.append(model.invoke("x"))
+            assert len(cache._cache) == 4
+            assert answers[3].usage_metadata["output_tokens"] == 1
+            model.max_tokens = 4
+            assert model.invoke("x").content == answers[0].content
+            assert len(cache._cache) == 4
+
     def test_rate_limiter_configurable_fields_and_fallbacks(self, folder):
         limiter = InMemoryRateLimiter(requests_per_second=1000)
         model = ChatQwen(model=folder, precision="fp32", max_tokens=2, rate_limiter=limiter).configurable_fields(
