@@ -68,7 +68,8 @@ class GuardedChatModel(Together):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {**self.model._identifying_params, "policy_hash": self.parser.policy.hash}
+        policy = {"policy_hash": self.parser.policy.hash, "policy_language": self.parser.language}
+        return {**self.model._identifying_params, **policy}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
         return self.model._get_ls_params(stop, **kwargs)

@@ -139,6 +139,8 @@ class TestWhatIsSetForTheModelCountsForTheGuardedOne:
         assert len(cache._cache) == 1
         model.invoke("x")  # what is not guarded has its own entry
         assert len(cache._cache) == 2
+        SafetyParser(PARSER.policy, language="de").guard(model).invoke("x")  # it may be refused in German
+        assert len(cache._cache) == 3
 
 
 async def test_no_event_of_a_guarded_model_shows_what_was_masked():
