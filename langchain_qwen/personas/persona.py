@@ -13,6 +13,7 @@ from pydantic import ConfigDict
 from typing_extensions import Self
 
 from langchain_qwen.capabilities import is_chat_model, require_local
+from langchain_qwen.inputs import check_no_arguments
 from langchain_qwen.personas.chain import PersonaChain, PersonaInput
 from langchain_qwen.personas.composing import compose, effective
 from langchain_qwen.personas.files import builtin_spec, builtin_specs, read_file, read_folder
@@ -70,8 +71,9 @@ class Persona(PersonaSpec, RunnableSerializable[PersonaInput, PromptValue]):
         """
         return compose(self, value)
 
-    def invoke(self, input: PersonaInput, config: RunnableConfig | None = None, **_: Any) -> PromptValue:  # noqa: A002
+    def invoke(self, input: PersonaInput, config: RunnableConfig | None = None, **kwargs: Any) -> PromptValue:  # noqa: A002
         """The prompt for an input."""
+        check_no_arguments(self, kwargs)
         persona = effective(self, config)
         return self._call_with_config(
             lambda value: ChatPromptValue(messages=compose(persona, value)), input, config, run_type="prompt"

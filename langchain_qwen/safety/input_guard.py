@@ -22,6 +22,7 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_qwen.errors import BlockedInputError
+from langchain_qwen.inputs import check_no_arguments
 from langchain_qwen.safety.audit import AuditEvent, Place, adispatch, dispatch
 from langchain_qwen.safety.compiled import CompiledPolicy
 from langchain_qwen.safety.filtering import RuleDetectors
@@ -101,8 +102,9 @@ class InputGuard(Runnable[Any, Any]):
         events: list[AuditEvent] = []
         return self._data(value, events), events
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ARG002
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         """The same value, cleaned."""
+        check_no_arguments(self, kwargs)
 
         def run(value: Any, config: RunnableConfig) -> Any:
             output, events = self.clean(value)
@@ -111,8 +113,9 @@ class InputGuard(Runnable[Any, Any]):
 
         return self._call_with_config(cast("Any", run), input, config)
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ARG002
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         """The same value, cleaned."""
+        check_no_arguments(self, kwargs)
 
         async def run(value: Any, config: RunnableConfig) -> Any:
             output, events = await asyncio.to_thread(self.clean, value)  # a judge may be asked
