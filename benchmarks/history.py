@@ -27,7 +27,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from benchmarks.common import Row, argument_parser, print_environment, print_result, read_rows, share
 from langchain_qwen import ChatQwen
 from langchain_qwen.engine.blocks import BLOCK_SIZE, ROOT_HASH, BlockPool, chain_hash
-from langchain_qwen.history import HistoryTrimmer, PromptCounter, pin
+from langchain_qwen.history import HistoryTrimmer, pin
+from langchain_qwen.history.counting import PromptCounter
 
 Prompt = Callable[[list[BaseMessage]], list[BaseMessage]]
 

@@ -25,7 +25,6 @@ from langchain_qwen import ChatQwen
 from langchain_qwen.errors import OutputTruncatedError
 from langchain_qwen.personas import (
     BulletsForm,
-    Form,
     JsonForm,
     LabelsForm,
     Persona,
@@ -33,6 +32,7 @@ from langchain_qwen.personas import (
     TableForm,
     builtin,
 )
+from langchain_qwen.personas.formats import Form
 from langchain_qwen.personas.tasks import solve, write_code
 
 FORMS: tuple[Form, ...] = (

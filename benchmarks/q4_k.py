@@ -31,7 +31,7 @@ from langchain_qwen.engine.runners.cpu.gguf import GgufSource
 from langchain_qwen.engine.runners.cpu.library import K4
 from langchain_qwen.engine.runners.cpu.packing import SUPER_BLOCK, pack, unpack
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
-from langchain_qwen.engine.runners.cpu.source import matrices
+from langchain_qwen.engine.runners.cpu.source import feeding
 from langchain_qwen.engine.runners.protocol import Chunk
 from langchain_qwen.quantizing import BUILT_IN, calibration_texts
 
@@ -83,17 +83,16 @@ def measure_error(
         every: Only every so many of the matrices.
     """
     source = GgufSource(checkpoint.gguf)
-    feeding = {
-        weight: matrix.name
-        for matrix in matrices(source, checkpoint.config["num_hidden_layers"])
-        for weight in matrix.weights
+    compared = {
+        weight: name
+        for weight, name in feeding(source, checkpoint.config["num_hidden_layers"]).items()
         if source.kind(weight).name == "Q6_K" and source.shape(weight)[1] % SUPER_BLOCK == 0
     }
-    feeding = dict(list(feeding.items())[::every])
-    products, inputs = watch(checkpoint, set(feeding.values()), held_out)
+    compared = dict(list(compared.items())[::every])
+    products, inputs = watch(checkpoint, set(compared.values()), held_out)
     result = {}
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for weight, name in feeding.items():
+        for weight, name in compared.items():
             weights = np.ascontiguousarray(dequantize(source.blocks(weight)[:ROWS], source.kind(weight)))
             seen = products[name]
             sides = {

@@ -38,7 +38,7 @@ from benchmarks import q4_k, scoring
 from benchmarks.common import Row, argument_parser, print_environment, print_result, read_rows, run_all, share
 from benchmarks.contract import call_tools
 from benchmarks.cpu_engine import cpu_weights, text_tokenizer
-from benchmarks.rounding import Rounding, feeding, has_super_blocks, roundings
+from benchmarks.rounding import Rounding, has_super_blocks, rounded_weights, roundings
 from langchain_qwen import ChatQwen
 from langchain_qwen.checkpoints import RELEASES, Checkpoint, cache_root, open_folder, resolve
 from langchain_qwen.checkpoints.pulling import in_safetensors
@@ -140,7 +140,7 @@ def sides(named: Checkpoint, folder: Path, options: argparse.Namespace) -> Itera
         yield "as it is", load_runner(named, precision="auto", device="cpu")
     yield "int8", cpu_runner(checkpoint, "int8")
     yield DEFAULT, cpu_runner(checkpoint, "int4")
-    weights = feeding(named, checkpoint)
+    weights = rounded_weights(named, checkpoint)
     seen = watch(checkpoint, calibration_rows(checkpoint))
     ggml = q4_k.library(options) if has_super_blocks(checkpoint) else None
     with ThreadPoolExecutor(usable_cores()) as pool:

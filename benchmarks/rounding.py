@@ -17,12 +17,12 @@ from langchain_qwen.checkpoints.gguf_file import KINDS
 from langchain_qwen.engine.runners.cpu.fitting import Products, fit, fitted_kind
 from langchain_qwen.engine.runners.cpu.gguf import GgufSource
 from langchain_qwen.engine.runners.cpu.packing import SUPER_BLOCK, int4_form, pack, unpack
-from langchain_qwen.engine.runners.cpu.source import Source, matrices
+from langchain_qwen.engine.runners.cpu.source import Source, feeding
 
 Rounding = Callable[[str, Floats], Floats]
 
 
-def feeding(named: Checkpoint, checkpoint: Checkpoint) -> dict[str, str]:
+def rounded_weights(named: Checkpoint, checkpoint: Checkpoint) -> dict[str, str]:
     """Which matrices are rounded: of each weight the matrix that is run, whose inputs are its own.
 
     What a GGUF file holds in Q4_K says nothing about rounding: it lies on a grid that some ways find again and others
@@ -33,20 +33,19 @@ def feeding(named: Checkpoint, checkpoint: Checkpoint) -> dict[str, str]:
         checkpoint: The same in bf16.
     """
     file = GgufSource(named.gguf) if named.gguf else None
-    wanted = matrices(Source(checkpoint.path), checkpoint.config["num_hidden_layers"])
-    weights = {weight: matrix.name for matrix in wanted for weight in matrix.weights}
+    weights = feeding(Source(checkpoint.path), checkpoint.config["num_hidden_layers"])
     return {weight: name for weight, name in weights.items() if file is None or file.kind(weight).name == "Q6_K"}
 
 
 def roundings(
-    ggml: Ggml | None, products: Mapping[str, Products], feeding: Mapping[str, str], pool: ThreadPoolExecutor
+    ggml: Ggml | None, products: Mapping[str, Products], fed_as: Mapping[str, str], pool: ThreadPoolExecutor
 ) -> dict[str, Rounding]:
     """The ways by their names.
 
     Args:
         ggml: llama.cpp's own; None where the sizes are none of Q4_K's.
         products: Of the inputs of matrices on a calibration text, by the matrices' names.
-        feeding: The name of the matrix that each weight is a part of.
+        fed_as: The name of the matrix that each weight is a part of.
         pool: Threads to work on.
     """
 
@@ -54,7 +53,7 @@ def roundings(
         return unpack(pack([rows], *int4_form(rows.shape[1]), pool))
 
     def fitted(name: str, rows: Floats) -> Floats:
-        return dequantize(fit(rows, products[feeding[name]].means(), pool), KINDS[fitted_kind(rows.shape[1])])
+        return dequantize(fit(rows, products[fed_as[name]].means(), pool), KINDS[fitted_kind(rows.shape[1])])
 
     ours: dict[str, Rounding] = {"int4": int4, "int4 calibrated": fitted, "Q4_0": _q4_0, "nf4": _nf4}
     if ggml is None:
@@ -62,7 +61,7 @@ def roundings(
     return {
         **ours,
         "Q4_K": lambda _, rows: ggml.q4_k(rows),
-        "Q4_K imatrix": lambda name, rows: ggml.q4_k(rows, products[feeding[name]].squares()),
+        "Q4_K imatrix": lambda name, rows: ggml.q4_k(rows, products[fed_as[name]].squares()),
     }
 
 

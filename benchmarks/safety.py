@@ -24,11 +24,12 @@ from pydantic import BaseModel
 from benchmarks.common import Row, argument_parser, print_environment, print_result, read_rows, run_all, share
 from benchmarks.pii_kinds import cases, measure_kinds
 from langchain_qwen import ChatQwen
-from langchain_qwen.safety import SafetyParser, is_refusal
+from langchain_qwen.safety import SafetyParser
 from langchain_qwen.safety.filtering import TextFilter
 from langchain_qwen.safety.judging import harm_odds
 from langchain_qwen.safety.personal_data import PERSONAL_DATA
 from langchain_qwen.safety.policy import SHIPPED, Action
+from langchain_qwen.safety.refusals import is_refusal
 from langchain_qwen.safety.scanning import TextScanner
 
 # The types that detectors claim, as the data set names them.

@@ -16,7 +16,7 @@ from langchain_qwen.engine import Engine, Request, prefixes
 from langchain_qwen.engine.loading import load_engine
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.protocol import Finished, Started
-from langchain_qwen.engine.sharing import EngineKey, Leases
+from langchain_qwen.engine.sharing import Leases
 from langchain_qwen.engine.vllm.loading import PRECISIONS, check_arguments, load_vllm, require_vllm
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.opening import tokenizer_of
@@ -50,6 +50,14 @@ class Backend(Protocol):
         ...
 
 
+class _LocalKey(NamedTuple):
+    fingerprint: str
+    precision: str
+    quantization: str
+    device: str
+    kv_cache_bytes: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class OnThisMachine:
     """Weights that this process loads."""
@@ -63,7 +71,7 @@ class OnThisMachine:
     def engine(self, checkpoint: Checkpoint, deadline: float | None = None) -> LocalEngine:
         """The engine, its weights loaded if need be."""
         quantization = json.dumps(self.quantization_config, sort_keys=True)
-        key = EngineKey(checkpoint.fingerprint, self.precision, quantization, self.device, self.kv_cache_bytes)
+        key = _LocalKey(checkpoint.fingerprint, self.precision, quantization, self.device, self.kv_cache_bytes)
         engine = self.leases.get(
             key,
             lambda: load_engine(

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from langchain_core.load import dumpd
 from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.runnables.utils import AnyConfigurableField
 from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from langchain_qwen.backends import AtServer, Backend, InVllm, OnThisMachine, check_place
 from langchain_qwen.checkpoints.devices import require_torch
+from langchain_qwen.configuring import ConfigurableModel
 from langchain_qwen.engine.sharing import Leases
 from langchain_qwen.generating.arguments import openai_tools
 from langchain_qwen.opening import Opener, OpenModel, Source
@@ -153,6 +156,17 @@ class BaseChatQwen(GenerationParameters, Together):
         if self.engine == "vllm":
             return InVllm(self._leases, self.precision, self.kv_cache_bytes, self.vllm_kwargs or {})
         return OnThisMachine(self._leases, self.precision, self.device, self.kv_cache_bytes, self.quantization_config)
+
+    def configurable_fields(self, **kwargs: AnyConfigurableField) -> ConfigurableModel:
+        """As in every Runnable; the models for single calls share the weights of this one."""
+        named: Any = super().configurable_fields(**kwargs)
+        return ConfigurableModel(default=self, fields=named.fields)
+
+    @property
+    def _serialized(self) -> dict[str, Any]:
+        """Names this model in caches and traces. LangChain keeps it, also where settings change, as in copies."""
+        serialized: dict[str, Any] = dumpd(self)
+        return serialized
 
     # -- counting -----------------------------------------------------------------------------------------------
 

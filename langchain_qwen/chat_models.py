@@ -27,7 +27,7 @@ from langchain_qwen.output.plan import plan_output
 from langchain_qwen.parameters import GenerationParameters
 from langchain_qwen.profile import profile_of
 from langchain_qwen.reading import Watch, events_only
-from langchain_qwen.results import as_result, combined_llm_outputs
+from langchain_qwen.results import as_result
 from langchain_qwen.together import adrain, drain
 
 _NOT_SHOWN = ("metadata", "profile", "callbacks", "api_key")
@@ -172,9 +172,6 @@ class ChatQwen(BaseChatQwen):
         return profile_of(self._files)
 
     # -- generating ---------------------------------------------------------------------------------------------
-
-    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
-        return combined_llm_outputs(llm_outputs)
 
     def _generate(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 
-from langchain_qwen.errors import InvalidMessagesError
+from langchain_qwen.errors import InvalidMessagesError, UnknownParameterError
 
 _NAMES = ("input", "messages")
 
@@ -52,6 +52,22 @@ def messages_of(value: Any) -> list[BaseMessage]:
 def variables_of(value: Any) -> dict[str, Any]:
     """What a dict holds beside its conversation, for the variables of a prompt."""
     return {name: one for name, one in value.items() if name not in _NAMES} if isinstance(value, Mapping) else {}
+
+
+def check_no_arguments(taken_by: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise where a call brings arguments to what takes none.
+
+    A chain gives them to its first step, so those that are meant for its model would be lost.
+
+    Raises:
+        UnknownParameterError: There are some.
+    """
+    if arguments:
+        name = next(iter(arguments))
+        raise UnknownParameterError(
+            f"{type(taken_by).__name__} has no parameter {name!r}. A chain gives what a call brings to its first step "
+            f"alone; if it is meant for the model, bind it to that: model.bind({name}=...)"
+        )
 
 
 def followed_by(content: str | list[str | dict[Any, Any]], text: str) -> str | list[str | dict[Any, Any]]:

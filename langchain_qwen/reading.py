@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseCallbackHandler, CallbackManagerForLLMRun
 from langchain_core.callbacks.manager import ahandle_event, handle_event
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig, ensure_config
 
 from langchain_qwen.bars import Bar
@@ -31,7 +32,31 @@ _listening: contextvars.ContextVar[tuple[list[BaseCallbackHandler], UUID] | None
 
 
 class Listening(BaseChatModel):
-    """A chat model whose streams too tell handlers of the reading: LangChain gives `_stream` none."""
+    """A chat model whose streams too tell handlers of the reading: LangChain gives `_stream` none.
+
+    That is also called by `invoke`, where `streaming` is set or somebody follows the events of a whole graph.
+    """
+
+    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:  # noqa: A002
+        """As in every Runnable."""
+        token = _listening.set(_handlers(config))
+        try:
+            return super().invoke(input, config, **kwargs)
+        finally:
+            _listening.reset(token)
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """As in every Runnable."""
+        token = _listening.set(_handlers(config))
+        try:
+            return await super().ainvoke(input, config, **kwargs)
+        finally:
+            _listening.reset(token)
 
     def stream(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         """As in every Runnable."""

@@ -15,7 +15,7 @@ def as_result(answers: Sequence[list[ChatGenerationChunk]]) -> ChatResult:
     """One message of the chunks of each answer, as a caller that adds them up would get it."""
     generations = [_generation(chunks) for chunks in answers]
     identity = _identity(generations[0])
-    usages = [usage for one in generations if (usage := one.message.response_metadata.get("token_usage"))]
+    usages = _usages([one.message.response_metadata for one in generations])
     if not usages:  # a class of the caller's own streams without them
         return ChatResult(generations=generations, llm_output=identity)
     # The answers have one prompt.
@@ -28,7 +28,7 @@ def combined_llm_outputs(outputs: Sequence[dict[str, Any] | None]) -> dict[str, 
     known = [output for output in outputs if output]
     if not known:
         return {}
-    usages = [output["token_usage"] for output in known if "token_usage" in output]
+    usages = _usages(known)
     return {**known[0], "token_usage": _sum(usages)} if usages else known[0]
 
 
@@ -52,6 +52,12 @@ def _generation(chunks: list[ChatGenerationChunk]) -> ChatGeneration:
 def _identity(generation: ChatGeneration) -> dict[str, Any]:
     metadata = generation.message.response_metadata
     return {name: metadata[name] for name in ("model_name", "system_fingerprint") if name in metadata}
+
+
+def _usages(metadata: Sequence[dict[str, Any]]) -> list[Usage]:
+    """Those that are told, and as here: a guarded model may be another package's."""
+    told = [one["token_usage"] for one in metadata if isinstance(one.get("token_usage"), dict)]
+    return [usage for usage in told if {"prompt_tokens", "completion_tokens"} <= usage.keys()]
 
 
 def _sum(usages: Sequence[Usage]) -> Usage:

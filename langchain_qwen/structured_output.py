@@ -11,7 +11,15 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
-from langchain_core.runnables import Runnable, RunnableBranch, RunnableGenerator, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import (
+    Runnable,
+    RunnableAssign,
+    RunnableBranch,
+    RunnableConfig,
+    RunnableGenerator,
+    RunnableParallel,
+    RunnablePassthrough,
+)
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +28,21 @@ from pydantic.v1 import BaseModel as BaseModelV1
 from langchain_qwen.errors import InvalidParameterError, OutputFormatError, OutputTruncatedError
 
 METHODS = ("json_schema", "function_calling", "json_mode")
+
+
+class _AssignedAtOnce(RunnableAssign):
+    """Streams its result as one: fallbacks stand in for a first chunk only, and what fails here is the second."""
+
+    def stream(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
+        yield self.invoke(input, config, **kwargs)
+
+    async def astream(
+        self,
+        input: dict[str, Any],  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        yield await self.ainvoke(input, config, **kwargs)
 
 
 def build(
@@ -59,9 +82,15 @@ def build(
     checked: Runnable[Any, Any] = RunnableGenerator(_refuse_truncated, _arefuse_truncated) | parser
     if not include_raw:
         return llm | checked
-    parse = RunnablePassthrough.assign(parsed=itemgetter("raw") | checked, parsing_error=lambda _: None)
+    steps: Any = {"parsed": itemgetter("raw") | checked, "parsing_error": lambda _: None}
+    parse = _AssignedAtOnce(mapper=RunnableParallel(steps))
     no_result = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=llm) | parse.with_fallbacks([no_result], exception_key="parsing_error")
+    # The model comes first: what a call brings goes to the first step, and not into a map.
+    return (
+        llm
+        | RunnableParallel(raw=RunnablePassthrough())
+        | parse.with_fallbacks([no_result], exception_key="parsing_error")
+    )
 
 
 def as_response_format(given: Any) -> Any:

@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableConfig
 
 from langchain_qwen.engine.local import MAX_RUNNING
 from langchain_qwen.reading import Listening
-from langchain_qwen.results import combined
+from langchain_qwen.results import combined, combined_llm_outputs
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -89,10 +89,18 @@ async def adrain(streams: Sequence[AsyncGenerator[Item, None]]) -> list[list[Ite
 class Together(Listening):
     """A chat model whose engine gains from several calls at once."""
 
+    @property
+    def _gains(self) -> bool:
+        """Whether it does."""
+        return True
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        return combined_llm_outputs(llm_outputs)
+
     def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """As in every LangChain model; several prompts run together."""
         run_id = kwargs.pop("run_id", None)
-        if len(messages) < 2:
+        if len(messages) < 2 or not self._gains:
             return super().generate(messages, *args, run_id=run_id, **kwargs)
         one = super().generate
         run_ids = [run_id, *[None] * (len(messages) - 1)]
@@ -109,7 +117,7 @@ class Together(Listening):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """As in every Runnable; without a `max_concurrency`, as many run together as the engine takes."""
-        return interruptible(partial(super().batch, inputs, _wide(config), **kwargs))
+        return interruptible(partial(super().batch, inputs, self._wide(config), **kwargs))
 
     def batch_as_completed(
         self,
@@ -118,11 +126,12 @@ class Together(Listening):
         **kwargs: Any,
     ) -> Any:
         """As `batch`, each answer when it is there."""
-        return super().batch_as_completed(inputs, _wide(config), **kwargs)
+        return super().batch_as_completed(inputs, self._wide(config), **kwargs)
 
-
-def _wide(config: RunnableConfig | Sequence[RunnableConfig] | None) -> Any:
-    if config is not None and not isinstance(config, Mapping):
-        return [_wide(one) for one in config]
-    given = {name: value for name, value in (config or {}).items() if value is not None}
-    return {"max_concurrency": MAX_RUNNING, **given}
+    def _wide(self, config: RunnableConfig | Sequence[RunnableConfig] | None) -> Any:
+        if not self._gains:
+            return config
+        if config is not None and not isinstance(config, Mapping):
+            return [self._wide(one) for one in config]
+        given = {name: value for name, value in (config or {}).items() if value is not None}
+        return {"max_concurrency": MAX_RUNNING, **given}

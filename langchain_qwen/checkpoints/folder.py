@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -80,12 +81,14 @@ class Checkpoint:
     @cached_property
     def parameters(self) -> int:
         """How many numbers the weight files hold; packed integers of quantised weights count as one each."""
-        return sum(identity.inspect(file).parameters for file in self.weight_files)
+        headers = map(identity.inspect, self.weight_files)
+        return sum(math.prod(tensor.shape) for header in headers for tensor in header.tensors.values())
 
     @cached_property
     def parameter_bytes(self) -> int:
         """Size of the weights as they are stored."""
-        return sum(identity.inspect(file).data_bytes for file in self.weight_files)
+        headers = map(identity.inspect, self.weight_files)
+        return sum(tensor.end - tensor.begin for header in headers for tensor in header.tensors.values())
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from langchain_qwen.checkpoints.gguf_blocks import dequantize
 from langchain_qwen.checkpoints.gguf_checkpoint import EMBEDDING, HEAD, read_model, tensors_of, write_small_files
 from langchain_qwen.checkpoints.gguf_file import GgufFile
+from langchain_qwen.checkpoints.safetensors_file import write_header
 
 SLAB = 1 << 22  # numbers to dequantise at a time
 
@@ -50,17 +49,9 @@ def _write_bf16(stream: BinaryIO, file: GgufFile, names: Mapping[str, str], adva
     """Write a safetensors file one tensor at a time.
 
     The library's own writer takes all tensors at once, which needs three times the memory with the 1.5B model.
-    Format: the header's length as 64 bits, the header as JSON, the data (the safetensors README).
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, own in names.items():
-        shape = file.header.tensors[own].shape
-        start, end = end, end + 2 * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    stream.write(struct.pack("<Q", len(text)) + text)
+    shapes = {name: file.header.tensors[own].shape for name, own in names.items()}
+    write_header(stream, "BF16", shapes, {"format": "pt"})
     for own in names.values():
         tensor, rows = file.header.tensors[own], file.blocks(own)
         step = max(1, SLAB * len(rows) // math.prod(tensor.shape))

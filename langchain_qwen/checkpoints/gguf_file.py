@@ -96,16 +96,6 @@ class Header:
     start: int
     size: int
 
-    @property
-    def parameters(self) -> int:
-        """How many numbers it holds."""
-        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
-
-    @property
-    def data_bytes(self) -> int:
-        """How many bytes they take."""
-        return sum(tensor.end - tensor.begin for tensor in self.tensors.values())
-
 
 def inspect(file: Path) -> Header:
     """Read the header of a GGUF file and check that the file is all there.

@@ -79,19 +79,19 @@ def read_rope(config: Mapping[str, Any], name: str) -> Rope:
     partial = settings.get("partial_rotary_factor")
     if partial is not None and partial != 1:
         raise UnsupportedModelError(f"the config.json of {name} rotates only a part of each head, which no Qwen2 does")
-    numbers = _Numbers({"rope_theta": config.get("rope_theta", DEFAULT_THETA), **settings}, name)
+    values = {"rope_theta": config.get("rope_theta", DEFAULT_THETA), **settings}
+    if (beside := config.get("original_max_position_embeddings")) is not None:
+        values["original_max_position_embeddings"] = beside  # the one that goes before what stands in the settings
+    numbers = _Numbers(values, name)
     theta = numbers.get("rope_theta", 1.001, 1e12)
     window: int = config["max_position_embeddings"]
     if kind == "default":
         return Rope(theta, window)
-    yarn = _read_yarn(numbers, config.get("original_max_position_embeddings"), window)
+    yarn = _read_yarn(numbers, window)
     return Rope(theta, int(yarn.original_window * yarn.factor), yarn)
 
 
-def _read_yarn(numbers: _Numbers, beside: object, window: int) -> Yarn:
-    """See `Yarn`; `beside` is an original window that stands outside of the settings, and goes before them."""
-    if beside is not None:
-        numbers = numbers.with_value("original_max_position_embeddings", beside)
+def _read_yarn(numbers: _Numbers, window: int) -> Yarn:
     original = numbers.get("original_max_position_embeddings", 1, LARGEST_WINDOW, window)
     factor = numbers.get("factor", 1, LARGEST_FACTOR)
     fast = numbers.get("beta_fast", 1e-3, 1e6, DEFAULT_BETA_FAST)
@@ -125,9 +125,6 @@ class _Numbers:
         if isinstance(value, bool) or not isinstance(value, int | float) or not smallest <= value <= largest:
             raise self.damaged(f"has no {key} between {smallest:g} and {largest:g}")
         return float(value)
-
-    def with_value(self, key: str, value: object) -> _Numbers:
-        return _Numbers({**self.values, key: value}, self.name)
 
     def damaged(self, what: str) -> IncompleteCheckpointError:
         return IncompleteCheckpointError(

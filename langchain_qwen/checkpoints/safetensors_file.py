@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,16 +52,6 @@ class Header:
     metadata: dict[str, str]
     start: int
     size: int
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers it holds."""
-        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
-
-    @property
-    def data_bytes(self) -> int:
-        """How many bytes they take."""
-        return self.size - self.start
 
 
 def inspect(file: Path) -> Header:
@@ -186,17 +176,24 @@ def read_copy(file: Path, name: str) -> tuple[NDArray[Any], dict[str, str]]:
 
 def write_bytes(file: Path, tensors: Mapping[str, NDArray[np.uint8]], metadata: Mapping[str, str]) -> None:
     """Write arrays of bytes as a safetensors file, whole or not at all, without a copy in memory."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name, tensor in tensors.items():
-        header[name] = {"dtype": "U8", "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
-        end += tensor.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
     with replacing(file) as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
+        write_header(stream, "U8", {name: tensor.shape for name, tensor in tensors.items()}, metadata)
         for tensor in tensors.values():
             stream.write(np.ascontiguousarray(tensor).data)
+
+
+def write_header(
+    stream: IO[bytes], dtype: str, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]
+) -> None:
+    """Write what comes before the data of tensors of one type, which has to follow in the order of `shapes`."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * BITS[dtype] // 8
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    stream.write(struct.pack("<Q", len(text)) + text)
 
 
 def checksum(data: NDArray[np.uint8]) -> int:

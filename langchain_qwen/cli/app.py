@@ -171,7 +171,7 @@ def pull_command(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
 ) -> None:
     """Download a model and print its folder."""
-    from langchain_qwen.cli.pull import list_aliases, pull
+    from langchain_qwen.cli.cache import list_aliases, pull
 
     if model is None:
         list_aliases()

@@ -1,4 +1,4 @@
-"""`langchain-qwen list` and `remove`: what lies on this machine, and away with it."""
+"""`langchain-qwen pull`, `list` and `remove`: models onto this machine, what lies on it, and away with it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,36 @@ class Kept:
     what: str
     size: int
     places: tuple[Path, ...] | None
+
+
+def pull(model: str, revision: str | None) -> None:
+    """Download a model unless it is here, and print its folder or file.
+
+    Raises:
+        CheckpointError: It cannot be had.
+    """
+    with waiting("Starting"):
+        from langchain_qwen import checkpoints
+    try:
+        folder = checkpoints.pull(model, revision=revision)
+    except KeyboardInterrupt:
+        say(f"(stopped; `langchain-qwen pull {model}` goes on with what has come)")
+        raise
+    show(str(folder))
+    say(f'Use it: langchain-qwen chat --model {model}, or ChatQwen(model="{model}").')
+
+
+def list_aliases() -> None:
+    """Print the models that need no hub, their sizes, and whether they are here."""
+    with waiting("Starting"):
+        from langchain_qwen.checkpoints import RELEASES, alias_folder
+    table = Table("alias", "model", "download", "on disk", "here", box=None, header_style="bold", pad_edge=False)
+    for release in RELEASES.values():
+        here = "yes" if alias_folder(release.alias).is_dir() else "no"
+        on_disk = f"{2 * release.gguf_bytes / 1e9:.1f} GB"  # the file, and what is packed from it
+        table.add_row(release.alias, release.title, f"{release.gguf_bytes / 1e9:.1f} GB", on_disk, here)
+    show(table)
+    say("Get one: langchain-qwen pull ALIAS. Ids of the model hub work too: langchain-qwen pull OWNER/NAME.")
 
 
 def list_kept() -> None:
@@ -101,8 +131,9 @@ def _find() -> list[Kept]:
 
 
 def _kept(name: str, what: str, *places: Path) -> Kept:
-    files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*"))]
-    return Kept(name, what, sum(file.stat().st_size for file in files if file.is_file()), places)
+    from langchain_qwen.cli.doctor.facts import size_of
+
+    return Kept(name, what, sum(map(size_of, places)), places)
 
 
 def _delete(place: Path) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import Progress
-
+from langchain_qwen.bars import Bar
 from langchain_qwen.cli.terminal import read_text, say, show, waiting
 from langchain_qwen.errors import InvalidParameterError
 
@@ -94,11 +93,8 @@ def _finish(checkpoint: Checkpoint, made: Checkpoint, held_out: Rows, device: st
     from langchain_qwen import quantizing
 
     show(str(made.place))
-    with Progress(transient=True) as progress:
-        task = progress.add_task("Comparing", total=sum(len(row) - 1 for row in held_out))
-        quality = quantizing.measure(
-            checkpoint, made, held_out, device=device, advance=lambda count: progress.advance(task, count)
-        )
+    with Bar("Comparing", sum(len(row) - 1 for row in held_out), unit="tokens") as bar:
+        quality = quantizing.measure(checkpoint, made, held_out, device=device, advance=bar.advance)
     say(_report(quality, checkpoint, made), style="")
 
 

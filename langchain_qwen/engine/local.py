@@ -22,7 +22,6 @@ from langchain_qwen.engine.scheduler import Scheduler
 from langchain_qwen.engine.sequence import Sequence
 from langchain_qwen.engine.worker import Job, Worker
 from langchain_qwen.errors import (
-    ContextOverflowError,
     EngineClosedError,
     EngineError,
     GenerationTimeoutError,
@@ -121,7 +120,7 @@ class LocalEngine:
         # A large grammar takes a while to compile.
         sequence = await asyncio.to_thread(Sequence, request, put) if request.constraint else Sequence(request, put)
         try:
-            worker = await asyncio.to_thread(self._submit, sequence) if self._slow_to_start else self._submit(sequence)
+            worker = self._submit(sequence) if self._worker.alive else await asyncio.to_thread(self._submit, sequence)
             timer = loop.call_later(_patience(sequence), watch)
             while True:
                 if worker.foreign:
@@ -170,15 +169,6 @@ class LocalEngine:
                 raise self._ended()
         return job.result.result()
 
-    @property
-    def free_blocks(self) -> int:
-        """KV blocks that no running request holds."""
-        return self._worker.scheduler.pool.free if self._worker.alive else self._num_blocks
-
-    @property
-    def _thread(self) -> threading.Thread:
-        return self._worker.thread
-
     def _start(self) -> Worker:
         size = self._num_blocks * BLOCK_SIZE * self._runner.kv_bytes_per_token
         new_scheduler = functools.partial(
@@ -198,10 +188,6 @@ class LocalEngine:
         weakref.finalize(self, worker.close).atexit = False
         return worker
 
-    @property
-    def _slow_to_start(self) -> bool:
-        return not self._worker.alive
-
     def _living_worker(self) -> Worker:
         """The worker; a new one in a forked child, and where the last one's thread has died."""
         if self._closed:
@@ -213,16 +199,9 @@ class LocalEngine:
         return self._worker
 
     def _submit(self, sequence: Sequence) -> Worker:
-        request = sequence.request
-        window, length = self.info.context_window, len(request.prompt_ids)
-        if length + request.max_tokens > window:
-            raise ContextOverflowError(
-                f"the prompt has {length} tokens and {request.max_tokens} are reserved for the answer, but the "
-                f"engine holds {window}; shorten the messages, lower `max_tokens`, or raise `kv_cache_bytes`",
-                prompt_tokens=length,
-                reserved_tokens=request.max_tokens,
-                context_window=window,
-            )
+        window = self.info.context_window
+        if not sequence.request.fits(window):
+            raise sequence.request.overflow(window, f"the engine holds {window}", "raise `kv_cache_bytes`")
         worker = self._living_worker()
         worker.put(sequence)
         return worker

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from langchain_qwen.engine.constraint import Constraint
+from langchain_qwen.errors import ContextOverflowError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,32 @@ class Request:
     constraint: Constraint | None = None
     deadline: float | None = None
     interrupted: threading.Event | None = None
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether whoever asked wants no answer any more."""
+        return self.interrupted is not None and self.interrupted.is_set()
+
+    def fits(self, window: int) -> bool:
+        """Whether so many tokens are enough for prompt and answer."""
+        return len(self.prompt_ids) + self.max_tokens <= window
+
+    def overflow(self, window: int, holder: str, remedy: str) -> ContextOverflowError:
+        """That it does not fit.
+
+        Args:
+            window: Tokens that there are.
+            holder: Who holds how many, in the message.
+            remedy: What helps besides asking for less.
+        """
+        length = len(self.prompt_ids)
+        return ContextOverflowError(
+            f"the prompt has {length} tokens and {self.max_tokens} are reserved for the answer, but {holder}; shorten "
+            f"the messages, lower `max_tokens`, or {remedy}",
+            prompt_tokens=length,
+            reserved_tokens=self.max_tokens,
+            context_window=window,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ class Scheduler:
                         "were generated); raise `timeout`, lower `max_tokens`, or stream and keep what has come"
                     )
                 )
-            if sequence.interrupted and not (late or sequence.cancelled):
+            if sequence.request.was_interrupted and not (late or sequence.cancelled):
                 sequence.sink(EngineError("the call was interrupted"))
-            if late or sequence.cancelled or sequence.interrupted:
+            if late or sequence.cancelled or sequence.request.was_interrupted:
                 self._remove(sequence)

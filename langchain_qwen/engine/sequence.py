@@ -109,11 +109,6 @@ class Sequence:
         pace = (time.monotonic() - self._admitted) / read if read > 0 else 0.0
         self.sink(Reading(self.computed, total, pace * (total - self.computed)))
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether whoever asked wants no answer any more."""
-        return self.request.interrupted is not None and self.request.interrupted.is_set()
-
     def fail(self, error: BaseException) -> None:
         """End with an error."""
         try:

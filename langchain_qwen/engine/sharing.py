@@ -7,23 +7,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
 
 from langchain_qwen.engine.protocol import Engine
 from langchain_qwen.errors import EngineClosedError, GenerationTimeoutError
 from langchain_qwen.forks import renewed_lock
 
 Key = tuple[Hashable, ...]  # what makes two engines the same; first what may be another one when it is read again
-
-
-class EngineKey(NamedTuple):
-    """Of engines in this process."""
-
-    fingerprint: str
-    precision: str
-    quantization: str
-    device: str
-    kv_cache_bytes: int | None
 
 
 class _Shared:

@@ -36,8 +36,8 @@ class Arguments:
         """Raise `InvalidParameterError` where several answers would have to be streamed as one."""
         if (self.parameters.n or 1) > 1:
             raise InvalidParameterError(
-                f"n={self.parameters.n} answers cannot be streamed as one; call `generate` without streaming, or leave "
-                "n out"
+                f"n={self.parameters.n} answers cannot be streamed as one, nor guarded; call `generate` of the bare "
+                "model without streaming, or leave n out"
             )
 
 

@@ -26,7 +26,7 @@ from langchain_qwen.grounding.planning import plan
 from langchain_qwen.grounding.risk import calibration_of, check_limit, read_calibration
 from langchain_qwen.grounding.steps import Ask, Generate, Judge, NextText, Plan, Retrieve, Settings
 from langchain_qwen.grounding.types import AnswerText, Citation
-from langchain_qwen.inputs import messages_of
+from langchain_qwen.inputs import check_no_arguments, messages_of
 
 Question = LanguageModelInput
 Event = AnswerText | Citation | GroundedAnswer
@@ -171,11 +171,13 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
 
     def invoke(self, input: Question, config: RunnableConfig | None = None, **kwargs: Any) -> GroundedAnswer:  # noqa: A002
         """Answer a question, or the last question of a chat."""
-        return self._call_with_config(self._answer, input, config, **kwargs)  # type: ignore[arg-type]
+        check_no_arguments(self, kwargs)
+        return self._call_with_config(self._answer, input, config)  # type: ignore[arg-type]
 
     async def ainvoke(self, input: Question, config: RunnableConfig | None = None, **kwargs: Any) -> GroundedAnswer:  # noqa: A002
         """As `invoke`."""
-        return await self._acall_with_config(self._aanswer, input, config, **kwargs)  # type: ignore[arg-type]
+        check_no_arguments(self, kwargs)
+        return await self._acall_with_config(self._aanswer, input, config)  # type: ignore[arg-type]
 
     def stream(  # type: ignore[override]  # pieces come before the whole
         self,
@@ -184,7 +186,8 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         **kwargs: Any,
     ) -> Iterator[Event]:
         """Pieces of text, citations, and the whole answer last."""
-        yield from self._transform_stream_with_config(iter([input]), self._transform, config, **kwargs)  # type: ignore[arg-type]
+        check_no_arguments(self, kwargs)
+        yield from self._transform_stream_with_config(iter([input]), self._transform, config)  # type: ignore[arg-type]
 
     async def astream(  # type: ignore[override]
         self,
@@ -193,11 +196,12 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         **kwargs: Any,
     ) -> AsyncIterator[Event]:
         """As `stream`."""
+        check_no_arguments(self, kwargs)
 
         async def one() -> AsyncIterator[Question]:
             yield input
 
-        async for event in self._atransform_stream_with_config(one(), self._atransform, config, **kwargs):  # type: ignore[arg-type]
+        async for event in self._atransform_stream_with_config(one(), self._atransform, config):  # type: ignore[arg-type]
             yield event
 
     def _answer(self, question: Question, config: RunnableConfig) -> GroundedAnswer:

@@ -20,7 +20,7 @@ from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF, named_years
 from langchain_qwen.grounding.memory import FromMemory
 from langchain_qwen.grounding.prompts import log_odds
 from langchain_qwen.grounding.risk import calibration_of, check_limit
-from langchain_qwen.inputs import messages_of
+from langchain_qwen.inputs import check_no_arguments, messages_of
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _NOW = regex.compile(
@@ -117,18 +117,20 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         asked = f"{self._model!r}, " if self._model else ""
         return f"CutoffGuard({asked}knowledge_cutoff={self._cutoff.isoformat()})"
 
-    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> CutoffVerdict:  # noqa: A002, ARG002
+    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> CutoffVerdict:  # noqa: A002
         """Look at a question, or the last question of a chat."""
-        return self._look(input, config)
+        check_no_arguments(self, kwargs)
+        return self._call_with_config(self._look, input, config)  # type: ignore[arg-type]
 
     async def ainvoke(
         self,
         input: LanguageModelInput,  # noqa: A002
         config: RunnableConfig | None = None,
-        **kwargs: Any,  # noqa: ARG002
+        **kwargs: Any,
     ) -> CutoffVerdict:
         """As `invoke`."""
-        return await self._alook(input, config)
+        check_no_arguments(self, kwargs)
+        return await self._acall_with_config(self._alook, input, config)  # type: ignore[arg-type]
 
     def guarded(
         self,
@@ -138,6 +140,8 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         unsure_above: float | Literal["calibrated"] | None = "calibrated",
     ) -> Runnable[LanguageModelInput, Any]:
         """A model that is asked only what it can know, and says where it is not sure.
+
+        Arguments of a call, bound or not, go to `model`.
 
         Args:
             model: Answers questions that are knowable.
@@ -156,23 +160,24 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
         may_note = self._model is not None and unsure_above is not None and is_chat_model(model)
         local = local_model(model) if may_note else None
         by = calibration_of(local).memory if local is not None else None
-        if "response_format" in bound_arguments(model):
-            unsure_above = 1.0
 
-        def route(verdict: CutoffVerdict, asked: LanguageModelInput) -> Any:
+        def route(verdict: CutoffVerdict, asked: Any, arguments: dict[str, Any]) -> Any:
             """What answers: RunnableLambda runs a runnable that it is given."""
             if not verdict.knowable:
                 return abstention(verdict) if otherwise is None else RunnableLambda(lambda _: _plain(asked)) | otherwise
+            answering = model.bind(**arguments) if arguments else model
             if by is None or verdict.news is None:
-                return model
+                return answering
             limit = unsure_above if isinstance(unsure_above, float | int) else by.limit
-            return FromMemory(model, news=verdict.news, by=by, unsure_above=limit)
+            in_form = "response_format" in bound_arguments(answering)
+            return FromMemory(answering, news=verdict.news, by=by, unsure_above=1.0 if in_form else limit)
 
-        def choose(asked: LanguageModelInput, config: RunnableConfig) -> Any:
-            return route(self._look(asked, config, always=by is not None), asked)
+        # LangChain makes the schema of the input of this annotation, and cannot look up the names of this file.
+        def choose(asked: Any, config: RunnableConfig, **arguments: Any) -> Any:
+            return route(self._look(asked, config, always=by is not None), asked, arguments)
 
-        async def achoose(asked: LanguageModelInput, config: RunnableConfig) -> Any:
-            return route(await self._alook(asked, config, always=by is not None), asked)
+        async def achoose(asked: Any, config: RunnableConfig, **arguments: Any) -> Any:
+            return route(await self._alook(asked, config, always=by is not None), asked, arguments)
 
         return RunnableLambda(choose, achoose, name="CutoffGuard")
 

@@ -20,8 +20,9 @@ from langchain_qwen.history.replay import Limits, Replay, Step, SummaryFailure, 
 from langchain_qwen.history.report import TrimReport
 from langchain_qwen.history.summaries import INSTRUCTION, Summaries
 from langchain_qwen.history.view import View
-from langchain_qwen.inputs import messages_of
+from langchain_qwen.inputs import check_no_arguments, messages_of
 from langchain_qwen.prompting import check_conversation
+from langchain_qwen.rebuilt import Rebuilt
 
 STEPS: tuple[Step, ...] = ("clear", "summarize", "drop")
 EVENT = "history_trimmed"
@@ -30,7 +31,7 @@ _REMEMBERED_REPLAYS = 8
 Trimmed = tuple[list[BaseMessage], TrimReport]
 
 
-class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
+class HistoryTrimmer(Rebuilt, Runnable[Any, list[BaseMessage]]):
     """Makes a conversation fit into the model's window, in exact tokens, and moves its beginning rarely.
 
     ```python
@@ -159,11 +160,14 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
         Raises:
             ContextOverflowError: Where what may not be cut is larger than the budget.
             InvalidMessagesError: For what no conversation can hold, for instance results without their call.
+            UnknownParameterError: For other arguments than `tools`.
         """
+        tools = kwargs.pop("tools", None)
+        check_no_arguments(self, kwargs)
 
         # LangChain hands over the arguments that a function names; its types do not say so for a config alone.
         def run(history: Any, config: RunnableConfig) -> list[BaseMessage]:
-            messages, report = self.with_report(history, config=config, **kwargs)
+            messages, report = self.with_report(history, tools=tools, config=config)
             dispatch_custom_event(EVENT, report.as_dict(), config=config)
             return messages
 
@@ -171,9 +175,11 @@ class HistoryTrimmer(Runnable[Any, list[BaseMessage]]):
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> list[BaseMessage]:  # noqa: A002
         """As `invoke`."""
+        tools = kwargs.pop("tools", None)
+        check_no_arguments(self, kwargs)
 
         async def run(history: Any, config: RunnableConfig) -> list[BaseMessage]:
-            messages, report = await self.awith_report(history, config=config, **kwargs)
+            messages, report = await self.awith_report(history, tools=tools, config=config)
             await adispatch_custom_event(EVENT, report.as_dict(), config=config)
             return messages
 

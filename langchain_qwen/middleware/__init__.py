@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_qwen.middleware.grounding import CutoffMiddleware, GroundingMiddleware
     from langchain_qwen.middleware.history import CompactHistoryMiddleware, HistoryMiddleware
-    from langchain_qwen.middleware.loops import Loop, LoopGuard, loop_in
+    from langchain_qwen.middleware.loops import LoopGuard, loop_in
     from langchain_qwen.middleware.personas import PersonaMiddleware
     from langchain_qwen.middleware.safety import SafetyMiddleware
 
@@ -17,7 +17,6 @@ __all__ = [
     "CutoffMiddleware",
     "GroundingMiddleware",
     "HistoryMiddleware",
-    "Loop",
     "LoopGuard",
     "PersonaMiddleware",
     "SafetyMiddleware",
@@ -29,7 +28,6 @@ _HOMES = {
     "CutoffMiddleware": "grounding",
     "GroundingMiddleware": "grounding",
     "HistoryMiddleware": "history",
-    "Loop": "loops",
     "LoopGuard": "loops",
     "PersonaMiddleware": "personas",
     "SafetyMiddleware": "safety",

@@ -13,7 +13,8 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.runtime import Runtime
 
-from langchain_qwen.history import HistoryTrimmer, TrimReport
+from langchain_qwen.history import HistoryTrimmer
+from langchain_qwen.history.report import TrimReport
 from langchain_qwen.history.trimmer import EVENT
 
 

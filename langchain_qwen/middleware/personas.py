@@ -10,7 +10,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.runnables import RunnableConfig
 
 from langchain_qwen.capabilities import local_model
-from langchain_qwen.personas import Checks, Persona
+from langchain_qwen.personas import Persona
+from langchain_qwen.personas.checking import Checks
 from langchain_qwen.personas.composing import answer_language, compose, effective
 
 Request = ModelRequest[Any]

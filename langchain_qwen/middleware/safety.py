@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal, cast
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse, hook_config
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ChatMessage, HumanMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Send
@@ -18,13 +17,40 @@ from langchain_qwen.safety.guarded_model import GuardedChatModel
 from langchain_qwen.safety.input_guard import InputGuard
 from langchain_qwen.safety.parser import SafetyParser
 
+Guard = Callable[[Any], Any]
+
+
+class _GuardedRequest(ModelRequest[Any]):
+    """A request whose model stays guarded where a middleware further in takes another one, as a fallback."""
+
+    guard: Guard
+
+    @classmethod
+    def of(cls, request: ModelRequest[Any], guard: Guard) -> _GuardedRequest:
+        """The same request under one more guard."""
+        outer: Guard = getattr(request, "guard", lambda model: model)
+        guarded = cls(**{field.name: getattr(request, field.name) for field in fields(request)})
+        return guarded._under(lambda model: guard(outer(model)))
+
+    def override(self, **overrides: Any) -> _GuardedRequest:
+        return cast("_GuardedRequest", super().override(**overrides))._under(self.guard)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, self.guard(value) if name == "model" else value)
+
+    def _under(self, guard: Guard) -> _GuardedRequest:
+        # LangChain warns of plain assignments.
+        object.__setattr__(self, "guard", guard)
+        object.__setattr__(self, "model", guard(self.model))
+        return self
+
 
 class SafetyMiddleware(AgentMiddleware[AgentState[Any], Any]):
     """A policy around an agent: `create_agent(model, tools, middleware=[SafetyMiddleware(SafetyParser("balanced"))])`.
 
     Before the model, new user messages are checked. The model itself is replaced by its guarded form, so that streams
-    show cleaned tokens only and tools are called with cleaned arguments. What tools return is cleaned before the model
-    reads it.
+    show cleaned tokens only and tools are called with cleaned arguments; so is any other model that middleware further
+    in takes for a call. What tools return is cleaned before the model reads it.
 
     Args:
         parser: The policy with what it needs.
@@ -63,13 +89,13 @@ class SafetyMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     def wrap_model_call(self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]) -> ModelResponse:
         """Ask the guarded form of the model."""
-        return handler(request.override(model=self._guarded(request.model)))
+        return handler(_GuardedRequest.of(request, self._guarded))
 
     async def awrap_model_call(
         self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]
     ) -> ModelResponse:
         """Ask the guarded form of the model."""
-        return await handler(request.override(model=self._guarded(request.model)))
+        return await handler(_GuardedRequest.of(request, self._guarded))
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Clean what a tool returns."""
@@ -79,9 +105,13 @@ class SafetyMiddleware(AgentMiddleware[AgentState[Any], Any]):
         """Clean what a tool returns."""
         return await asyncio.to_thread(self._clean_result, await handler(request))
 
-    def _guarded(self, model: BaseChatModel) -> BaseChatModel:
-        guarded = isinstance(model, GuardedChatModel) and model.parser is self.parser
-        return model if guarded else self.parser.guard(model)
+    def _guarded(self, model: Any) -> Any:
+        within = model
+        while isinstance(within, GuardedChatModel):
+            if within.parser is self.parser:
+                return model
+            within = within.model
+        return self.parser.guard(model)
 
     def _clean_result(self, result: Any) -> Any:
         if isinstance(result, Command):

@@ -57,6 +57,7 @@ _TOM = "find_person(name=Tom) -> lives in Berlin"
 _HOTELS = ("find_hotels: Hotels in a city.", "book_hotel: Book rooms in a hotel.", _MAIL)
 _AZUR = "book_hotel(hotel=Azur, people=2)"
 _MARTA = "find_person(name=Marta) -> 555-0117, office 12"
+_STOCK = ("count_stock: Pieces of an article in stock.", "order_article: Order an article.")
 _FIRST_EXAMPLES = [
     ((_WEATHER, _MAIL, _WEB), ("User: What's the weather in Rome?",), "get_weather(city=Rome)"),
     ((_WEATHER, _MAIL, _WEB), ("User: Good morning!",), NONE),
@@ -67,21 +68,22 @@ _FIRST_EXAMPLES = [
     ),
     (_SHARES, ("User: Why do companies issue shares?",), NONE),
 ]
+_TWO_CITIES = (
+    (*_TIMES, "translate: Translate a text."),
+    ("User: What time is it in Tokyo, and is it raining in Paris?",),
+    "get_time(city=Tokyo)\nget_weather(city=Paris)",
+)
 _NEXT_EXAMPLES = [
     *_FIRST_EXAMPLES,
     (_PHONE, ("User: Please call Marta.",), "find_person(name=Marta)"),
     (_PHONE, ("User: Please call Marta.", _MARTA), "call_phone(number=555-0117)"),
     (_PHONE, ("User: Please call Marta.", _MARTA, "call_phone(number=555-0117) -> answered"), NONE),
-    (
-        (*_TIMES, "translate: Translate a text."),
-        ("User: What time is it in Tokyo, and is it raining in Paris?",),
-        "get_time(city=Tokyo)\nget_weather(city=Paris)",
-    ),
+    _TWO_CITIES,
     (_TIMES, ("User: Order a pizza for me.",), NONE),
     (_ORDERS, ("User: Where is order 55?", "order_status(id=55) -> Error: unknown order"), NONE),
     (_ORDERS, ("User: My name is Paul.", "Assistant: Hello Paul!", "User: What is my name?"), NONE),
     (
-        ("count_stock: Pieces of an article in stock.", "order_article: Order an article."),
+        _STOCK,
         ("User: Order a lamp if fewer than five are left.", "count_stock(article=lamp) -> 3 pieces"),
         "order_article(article=lamp)",
     ),
@@ -104,7 +106,6 @@ _NEXT_EXAMPLES = [
     (_HOTELS, ("User: Find a hotel in Nice and book it for two.", "find_hotels(city=Nice) -> Azur"), _AZUR),
 ]
 
-_STOCK = ("count_stock: Pieces of an article in stock.", "order_article: Order an article.")
 _ENERGY = ("energy(mass, speed, unit): Kinetic energy of a moving body.",)
 _SALES = ("sales(product, country, first, last): Sales of a product from a first to a last year.",)
 _OUTLINE_EXAMPLES = [
@@ -118,11 +119,7 @@ _OUTLINE_EXAMPLES = [
     (_PHONE, ("User: Please call Marta.",), "find_person(name=Marta)\nthen call_phone(number=?)"),
     (_PHONE, ("User: Call 555-0117.",), "call_phone(number=555-0117)"),
     (_PHONE, ("User: In which office is Marta?",), "find_person(name=Marta)"),
-    (
-        (*_TIMES, "translate: Translate a text."),
-        ("User: What time is it in Tokyo, and is it raining in Paris?",),
-        "get_time(city=Tokyo)\nget_weather(city=Paris)",
-    ),
+    _TWO_CITIES,
     (_TIMES, ("User: Order a pizza for me.",), NONE),
     (_TIMES, ("User: How warm is it in Madrid?",), "get_weather(city=Madrid)"),
     (_TIMES[:1], ("User: Is it snowing in Bergen?",), NONE),

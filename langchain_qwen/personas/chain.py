@@ -16,8 +16,7 @@ from langchain_qwen.capabilities import bound_arguments, local_model
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.inputs import messages_of
 from langchain_qwen.personas.checking import Checks
-from langchain_qwen.personas.composing import answer_language, effective, warn_if_weak
-from langchain_qwen.personas.fitting import messages_that_fit
+from langchain_qwen.personas.composing import answer_language, effective, messages_that_fit, warn_if_weak
 from langchain_qwen.personas.spec import PersonaSpec
 
 PersonaInput = str | PromptValue | Sequence[Any] | Mapping[str, Any]

@@ -33,7 +33,9 @@ class Checks:
         return self.persona.retry_language and self.language is not None
 
     def correction(self, answer: AIMessage) -> str | None:
-        """What to say to get a better answer; None for a good one."""
+        """What to say to get a better answer; None for a good one, and for a refusal of a safety policy."""
+        if _ended_by_policy(answer):
+            return None  # it would end the next one too
         form = self.persona.output
         if form is not None and (problem := self._broken_form(answer)):
             return f"That was not in the required form: {problem}. {form.instruction()}"
@@ -46,7 +48,7 @@ class Checks:
 
         Raises:
             OutputTruncatedError: When `max_tokens` broke the form.
-            OutputFormatError: When the model did.
+            OutputFormatError: When the model did, or a safety policy.
         """
         name = self.persona.name
         if problem := self._broken_form(answer):
@@ -54,6 +56,11 @@ class Checks:
                 raise OutputTruncatedError(
                     f"max_tokens ended the answer of persona {name!r} before its form was complete ({problem}); raise "
                     "max_tokens, or ask for less in the persona's output"
+                )
+            if _ended_by_policy(answer):
+                raise OutputFormatError(
+                    f"a safety policy ended the answer of persona {name!r}, so its form is broken: {problem}: "
+                    f"{answer.text[:200]!r}"
                 )
             raise OutputFormatError(f"the answer of persona {name!r} broke its form: {problem}: {answer.text[:200]!r}")
         verdict: dict[str, Any] = {"name": name}
@@ -66,6 +73,10 @@ class Checks:
         if self.persona.output is None or answer.tool_calls:
             return None
         return self.persona.output.problem(answer.text)
+
+
+def _ended_by_policy(answer: AIMessage) -> bool:
+    return answer.response_metadata.get("finish_reason") == "content_filter"
 
 
 def holds(text: str, code: str) -> bool:

@@ -1,11 +1,14 @@
-"""Personas in files: YAML, TOML or JSON, with errors that name the line."""
+"""Personas in files: YAML, TOML or JSON, with errors that name the line; also those that come with the package."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,27 @@ def read_folder(folder: str | Path) -> dict[str, PersonaSpec]:
             )
         personas[persona.name], homes[persona.name] = persona, path
     return personas
+
+
+@cache
+def builtin_specs() -> dict[str, PersonaSpec]:
+    """All that come with the package by their names, in alphabetical order."""
+    with resources.as_file(resources.files("langchain_qwen.personas") / "data" / "library") as folder:
+        return dict(sorted(read_folder(folder).items()))
+
+
+def builtin_spec(name: str) -> PersonaSpec:
+    """One of these by its name.
+
+    Raises:
+        PersonaError: For a name that is not there.
+    """
+    specs = builtin_specs()
+    if name not in specs:
+        near = difflib.get_close_matches(name, specs, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(specs)}"
+        raise PersonaError(f"there is no built-in persona {name!r}; {hint}")
+    return specs[name]
 
 
 class _SyntaxProblem(Exception):  # noqa: N818  an inner signal that becomes a PersonaError

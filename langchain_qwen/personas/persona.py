@@ -13,10 +13,10 @@ from pydantic import ConfigDict
 from typing_extensions import Self
 
 from langchain_qwen.capabilities import is_chat_model, require_local
+from langchain_qwen.inputs import check_no_arguments
 from langchain_qwen.personas.chain import PersonaChain, PersonaInput
 from langchain_qwen.personas.composing import compose, effective
-from langchain_qwen.personas.files import read_file, read_folder
-from langchain_qwen.personas.library import builtin_spec, builtin_specs
+from langchain_qwen.personas.files import builtin_spec, builtin_specs, read_file, read_folder
 from langchain_qwen.personas.spec import PersonaSpec
 
 
@@ -58,12 +58,7 @@ class Persona(PersonaSpec, RunnableSerializable[PersonaInput, PromptValue]):
         """The runnable of a spec that was read from a file."""
         return cls(**{name: getattr(spec, name) for name in PersonaSpec.model_fields})
 
-    @classmethod
-    def from_file(cls, path: str | Path) -> Self:
-        """Read a persona from YAML, TOML or JSON; see `langchain_qwen.personas.load_persona`."""
-        return cls.from_spec(read_file(path))
-
-    def messages(self, value: PersonaInput, *, examples: int | None = None) -> list[BaseMessage]:
+    def messages(self, value: PersonaInput) -> list[BaseMessage]:
         """The conversation with this persona in front.
 
         The rule: the persona's system message comes first. A system message that the conversation begins with is added
@@ -73,12 +68,12 @@ class Persona(PersonaSpec, RunnableSerializable[PersonaInput, PromptValue]):
 
         Args:
             value: A string, messages, a prompt value, or a dict with `input` or `messages` and values for variables.
-            examples: How many of the examples to show; None for all.
         """
-        return compose(self, value, examples)
+        return compose(self, value)
 
-    def invoke(self, input: PersonaInput, config: RunnableConfig | None = None, **_: Any) -> PromptValue:  # noqa: A002
+    def invoke(self, input: PersonaInput, config: RunnableConfig | None = None, **kwargs: Any) -> PromptValue:  # noqa: A002
         """The prompt for an input."""
+        check_no_arguments(self, kwargs)
         persona = effective(self, config)
         return self._call_with_config(
             lambda value: ChatPromptValue(messages=compose(persona, value)), input, config, run_type="prompt"
@@ -114,12 +109,12 @@ class Persona(PersonaSpec, RunnableSerializable[PersonaInput, PromptValue]):
 
 
 def load_persona(path: str | Path) -> Persona:
-    """Read one persona from a file; without a `name` it is known by the file's name.
+    """Read one persona from a YAML, TOML or JSON file; without a `name` it is known by the file's name.
 
     Raises:
         PersonaError: For a file that cannot be read or is no persona, with the line where it is wrong.
     """
-    return Persona.from_file(path)
+    return Persona.from_spec(read_file(path))
 
 
 def load_personas(folder: str | Path) -> dict[str, Persona]:

@@ -25,7 +25,7 @@ from langchain_qwen.checkpoints.limits import head_dim
 from langchain_qwen.checkpoints.rope import read_rope
 from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine.runners.cpu.fitting import Products, fit, fitted_kind
-from langchain_qwen.engine.runners.cpu.source import Source, matrices
+from langchain_qwen.engine.runners.cpu.source import Source, feeding
 from langchain_qwen.errors import UnsupportedModelError
 from langchain_qwen.prompting.template import ChatTemplate
 
@@ -89,11 +89,7 @@ def write_int4(source: Checkpoint, file: Path, products: Mapping[str, Products],
     """
     tensors = Source(source.path)
     entries = list(_entries(source, tensors))
-    feeding = {
-        weight: matrix.name
-        for matrix in matrices(tensors, source.config["num_hidden_layers"])
-        for weight in matrix.weights
-    }
+    fed_as = feeding(tensors, source.config["num_hidden_layers"])
     writer = GGUFWriter(file, ARCHITECTURE)
     try:
         _describe(writer, source)
@@ -110,7 +106,7 @@ def write_int4(source: Checkpoint, file: Path, products: Mapping[str, Products],
                 elif entry.number == Q8_0:
                     data = _in_8_bits(tensors.floats(entry.weight, entry.shape))
                 else:
-                    data = fit(tensors.floats(entry.weight, entry.shape), products[feeding[entry.weight]].means(), pool)
+                    data = fit(tensors.floats(entry.weight, entry.shape), products[fed_as[entry.weight]].means(), pool)
                 writer.write_tensor_data(data)
                 bar.advance(math.prod(entry.shape))
     finally:

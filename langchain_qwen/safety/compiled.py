@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
+from langchain_qwen.rebuilt import Rebuilt
 from langchain_qwen.safety.audit import Audit
 from langchain_qwen.safety.detectors import build_detectors
 from langchain_qwen.safety.filtering import RuleDetectors, TextFilter
@@ -19,7 +20,7 @@ from langchain_qwen.safety.pseudonyms import Pseudonyms
 from langchain_qwen.safety.scanning import Detector, Find
 
 
-class CompiledPolicy:
+class CompiledPolicy(Rebuilt):
     """The rules of a policy with their detectors, its audit, and filters for texts and answers; see `SafetyParser`."""
 
     def __init__(

@@ -61,7 +61,6 @@ _TOKENS = (
     rf"eyJ{_KEY}{{8,}}\.eyJ{_KEY}{{8,}}(?:\.{_KEY}*)?",
 )
 _TOKEN = re.compile("|".join(_TOKENS))
-_PARTS = re.compile(r"[A-Za-z0-9/+]+")
 _AWS_ID = r"(?:AKIA|ASIA)[A-Z0-9]{16}"
 _AWS_SECRET = re.compile(r"(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 _WORDS = fold_text(

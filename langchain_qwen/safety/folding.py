@@ -10,7 +10,6 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
 
 from langchain_qwen.safety.letters import fold, is_mark
 
@@ -21,19 +20,6 @@ _UNFINISHED = re.compile(r"\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}(?:
 _LONGEST_ESCAPE = 12
 
 
-class View(Protocol):
-    """A form of the text that detectors read: UTF-8, and for each byte the span of the original unit it came from."""
-
-    text: bytes
-    starts: list[int]
-    ends: list[int]
-    quoted: list[bool]
-
-    @property
-    def read(self) -> int:
-        """How much of the original text it has taken in."""
-
-
 @lru_cache(maxsize=8192)
 def _encoded(letter: str) -> tuple[bytes, bool]:
     return fold(letter).encode(), is_mark(letter)
@@ -41,7 +27,7 @@ def _encoded(letter: str) -> tuple[bytes, bool]:
 
 @dataclass(slots=True)
 class Folded:
-    """The folded text.
+    """The folded text, and for each of its bytes the span of the original unit it came from.
 
     With `as_json`, escapes are read as what they stand for, and quotes that end or begin a string as line breaks.
     """

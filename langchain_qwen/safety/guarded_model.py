@@ -10,26 +10,34 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.callbacks.manager import ahandle_event, handle_event
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.model_profile import ModelProfile
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, ensure_config
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 
 from langchain_qwen import structured_output
 from langchain_qwen.capabilities import LocalModel, local_model, require_local
 from langchain_qwen.errors import BlockedInputError
+from langchain_qwen.inputs import followed_by
 from langchain_qwen.prompting import Prompter
-from langchain_qwen.reading import Listening, events_only
+from langchain_qwen.reading import events_only
+from langchain_qwen.results import as_result
 from langchain_qwen.safety.audit import EVENT, adispatch, dispatch
 from langchain_qwen.safety.compiled import CompiledPolicy
 from langchain_qwen.safety.input_guard import InputGuard
 from langchain_qwen.safety.messages import AnswerFilter
 from langchain_qwen.safety.streams import as_last_chunk
+from langchain_qwen.together import Together
 
+_OF_THE_RUN = (
+    *("name", "cache", "callbacks", "tags", "metadata", "verbose"),
+    *("rate_limiter", "disable_streaming", "streaming", "output_version"),
+)
+"""What LangChain looks up in the model that is called, which is the guarded one."""
 _CUSTOM_EVENT = ("on_custom_event", "ignore_custom_event", EVENT)
 
 
-class GuardedChatModel(Listening):
+class GuardedChatModel(Together):
     """The model with its inputs checked, the policy's instructions in its system prompt, and its answers filtered.
 
     Made by `SafetyParser.guard`. A blocked input is answered by a refusal, without the model being asked.
@@ -39,6 +47,18 @@ class GuardedChatModel(Listening):
 
     model: BaseChatModel
     parser: CompiledPolicy
+    streaming: bool = False
+    """As the model's own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def take_over(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """What is set for the model's runs, as its rate limiter and callbacks, counts for the guarded ones."""
+        model = given["model"]
+        of_run = {name: getattr(model, name) for name in _OF_THE_RUN if name in model.model_fields_set}
+        if of_run.get("metadata"):
+            of_run["metadata"] = dict(of_run["metadata"])  # LangChain writes versions into it
+        return {**of_run, **given}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return [("model", self.model), ("parser", self.parser)]
@@ -49,7 +69,8 @@ class GuardedChatModel(Listening):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {**self.model._identifying_params, "policy_hash": self.parser.policy.hash}
+        policy = {"policy_hash": self.parser.policy.hash, "policy_language": self.parser.language}
+        return {**self.model._identifying_params, **policy}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
         return self.model._get_ls_params(stop, **kwargs)
@@ -61,9 +82,12 @@ class GuardedChatModel(Listening):
         """Ids of the model's own tokenizer."""
         return self.model.get_token_ids(text)
 
-    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Tokens of what is sent for these messages, the policy's instructions included."""
-        return self.model.get_num_tokens_from_messages(self._instructed(messages), tools)
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **further: Any
+    ) -> int:
+        """As the model's own, the policy's instructions included; 0 for no messages."""
+        sent = self._instructed(messages) if messages else []
+        return self.model.get_num_tokens_from_messages(sent, tools, **further)
 
     # -- on this machine ------------------------------------------------------------------------------------------
 
@@ -121,6 +145,10 @@ class GuardedChatModel(Listening):
         )
 
     # -- generating ---------------------------------------------------------------------------------------------
+
+    @property
+    def _gains(self) -> bool:
+        return local_model(self.model) is not None
 
     def _generate(
         self,
@@ -222,21 +250,18 @@ class GuardedChatModel(Listening):
         if not instructions:
             return messages
         if messages and isinstance(messages[0], SystemMessage):
-            own: Any = messages[0].content
-            more = f"\n\n{instructions}"
-            content = own + more if isinstance(own, str) else [*own, {"type": "text", "text": more}]
+            content = followed_by(messages[0].content, f"\n\n{instructions}")
             return [messages[0].model_copy(update={"content": content}), *messages[1:]]
         return [SystemMessage(instructions), *messages]
 
     def _upstream(self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, kwargs: Any) -> Any:
-        if type(self.model)._stream is BaseChatModel._stream:
+        if not self.model._should_stream(async_api=False, **{**kwargs, "stream": True}):
             result = self.model._generate(messages, stop, **kwargs)
             return (_answer_of(generation) for generation in result.generations[:1])
         return _messages(self.model._stream(messages, stop, events_only(run_manager), **kwargs))
 
     def _aupstream(self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, kwargs: Any) -> Any:
-        kind = type(self.model)
-        if kind._stream is BaseChatModel._stream and kind._astream is BaseChatModel._astream:
+        if not self.model._should_stream(async_api=True, **{**kwargs, "stream": True}):
             return _amessages(self._generated(messages, stop, kwargs))
         return _amessages(self.model._astream(messages, stop, events_only(run_manager), **kwargs))
 
@@ -279,8 +304,7 @@ def _as_generation(message: AIMessage) -> ChatGenerationChunk:
 def _as_result(messages: list[AIMessage]) -> ChatResult:
     if len(messages) == 1 and not isinstance(messages[0], AIMessageChunk):
         return ChatResult(generations=[ChatGeneration(message=messages[0])])
-    message = message_chunk_to_message(AIMessageChunk(content="") + messages)
-    return ChatResult(generations=[ChatGeneration(message=message)])
+    return as_result([[_as_generation(message) for message in messages]])
 
 
 def _tell(run_manager: CallbackManagerForLLMRun | None, answer: AnswerFilter) -> None:

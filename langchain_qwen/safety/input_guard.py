@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
 
 from langchain_core.documents import Document
@@ -23,11 +22,21 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_qwen.errors import BlockedInputError
+from langchain_qwen.inputs import check_no_arguments
 from langchain_qwen.safety.audit import AuditEvent, Place, adispatch, dispatch
 from langchain_qwen.safety.compiled import CompiledPolicy
 from langchain_qwen.safety.filtering import RuleDetectors
 from langchain_qwen.safety.joined_text import JoinedText
-from langchain_qwen.safety.places import SEPARATOR, Channel, Visit, map_document, map_message, map_value
+from langchain_qwen.safety.places import (
+    SEPARATOR,
+    Channel,
+    Visit,
+    giving,
+    map_document,
+    map_message,
+    map_value,
+    strings_of,
+)
 from langchain_qwen.safety.policy import JudgeSpec
 
 # Zero-width joiners and variation selectors belong to emoji and to several scripts; these have no place in a text.
@@ -49,23 +58,6 @@ _PLACES_OF_ROLES: dict[str, Place] = {
     "function": "tool_result",
 }
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True, slots=True)
-class InputVerdict:
-    """What a guard says of a text.
-
-    Attributes:
-        text: The text as the model may read it.
-        events: What was found.
-        blocked_by: The rule that blocks it, None where it may go on.
-        hidden: How many invisible characters were taken out.
-    """
-
-    text: str
-    events: tuple[AuditEvent, ...]
-    blocked_by: str | None
-    hidden: int
 
 
 class _Piece(NamedTuple):
@@ -96,14 +88,6 @@ class InputGuard(Runnable[Any, Any]):
     def __repr__(self) -> str:
         return f"InputGuard({self.parser!r})"
 
-    def check(self, text: str, place: Place = "input") -> InputVerdict:
-        """Look at one text."""
-        shown, hidden = _HIDDEN.subn(lambda _: "", text)
-        filtered = self.parser.new_input_filter(self.parser.input_rules).feed(shown, final=True)
-        events = self.parser.audit.record(filtered.findings, place)
-        blocked = filtered.ended_by.rule.id if filtered.ended_by else None
-        return InputVerdict(filtered.text, tuple(events), blocked, hidden)
-
     def clean(self, value: Any) -> tuple[Any, list[AuditEvent]]:
         """The same value as the model may read it."""
         events: list[AuditEvent] = []
@@ -118,8 +102,9 @@ class InputGuard(Runnable[Any, Any]):
         events: list[AuditEvent] = []
         return self._data(value, events), events
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ARG002
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         """The same value, cleaned."""
+        check_no_arguments(self, kwargs)
 
         def run(value: Any, config: RunnableConfig) -> Any:
             output, events = self.clean(value)
@@ -128,8 +113,9 @@ class InputGuard(Runnable[Any, Any]):
 
         return self._call_with_config(cast("Any", run), input, config)
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ARG002
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
         """The same value, cleaned."""
+        check_no_arguments(self, kwargs)
 
         async def run(value: Any, config: RunnableConfig) -> Any:
             output, events = await asyncio.to_thread(self.clean, value)  # a judge may be asked
@@ -173,17 +159,10 @@ class InputGuard(Runnable[Any, Any]):
     def _rebuilt(
         self, rebuild: Callable[[Visit], Value], place: Place, events: list[AuditEvent], *, behind_first: str = ""
     ) -> Value:
-        strings: list[tuple[str, Channel]] = []
-
-        def collect(text: str, channel: Channel) -> str:
-            strings.append((_HIDDEN.sub("", text), channel))
-            return text
-
-        rebuild(collect)
+        strings = [(_HIDDEN.sub("", text), channel) for text, channel in strings_of(rebuild)]
         clean = [""] * len(strings)
         self._clean_strings(strings, clean, place, events, behind_first)
-        following = iter(clean)
-        return rebuild(lambda text, channel: next(following))  # noqa: ARG005
+        return rebuild(giving(clean))
 
     def _clean_strings(
         self,

@@ -135,13 +135,13 @@ def _question(text: str) -> HumanMessage:
     return HumanMessage(f"Text: {text}\n\n{_HARMFUL}")
 
 
-def make_judge(model: BaseChatModel, *, remember: int = 512) -> Judge:
+def make_judge(model: BaseChatModel) -> Judge:
     """A judge for policies. It remembers its verdicts, so that the same text is asked about once.
 
     The model has to answer the same text in the same way, or streams and whole texts could differ: use temperature 0.
     """
 
-    @lru_cache(maxsize=remember)
+    @lru_cache(maxsize=512)
     def judge(text: str, categories: tuple[str, ...]) -> bool:
         return judge_text(model, text, categories).harmful
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,16 +16,17 @@ from langchain_qwen.safety.places import (
     SEPARATOR,
     Channel,
     Visit,
+    giving,
     map_block,
     map_message,
     map_value,
     split_block,
+    strings_of,
 )
 from langchain_qwen.safety.policy import Action, Policy, Rule
-from langchain_qwen.safety.refusals import is_refusal
+from langchain_qwen.safety.refusals import OPENING, is_refusal
 from langchain_qwen.safety.streams import Content, continues, logprob_texts, still_unreadable
 
-_OPENING = 240
 _FEW = 8
 _PLACES: dict[Channel, Place] = {"text": "output", "reasoning": "reasoning", "call": "tool_call", "json": "tool_call"}
 _AT_ONCE = ("model_provider", "output_version")
@@ -71,9 +72,9 @@ class AnswerFilter:
         self._ended = next(rule for rule in self._policy.rules if rule.id == rule_id)
         self._ended = self._ended.model_copy(update={"action": Action.BLOCK})
 
-    def feed_text(self, piece: str, *, final: bool = False) -> str:
+    def feed_text(self, piece: str) -> str:
         """Clean text."""
-        return "".join(text for _, text in self._feed_live("text", piece, None, final=final))
+        return "".join(text for _, text in self._feed_live("text", piece, None))
 
     def feed(self, chunk: AIMessageChunk) -> AIMessageChunk:
         """The same chunk with what may leave by now."""
@@ -138,10 +139,10 @@ class AnswerFilter:
         def rebuild(visit: Visit) -> dict[str, Any]:
             return map_message(message, visit, skip=("response_metadata",))
 
-        strings = _strings(rebuild)
+        strings = strings_of(rebuild)
         cleaned = self._clean_strings(strings)
         self._opening = "".join(text for (_, channel), text in zip(strings, cleaned, strict=True) if channel == "text")
-        fields = rebuild(_giving(cleaned))
+        fields = rebuild(giving(cleaned))
         metadata = self._clean_metadata(message.response_metadata)
         if self.ended:
             content = Content()
@@ -175,7 +176,7 @@ class AnswerFilter:
             safety["ended_by"] = self._ended.id
         if self._logprobs_dropped:
             safety["logprobs"] = "dropped"
-        safety["refusal"] = "policy" if self._refused else "model" if is_refusal(self._opening[:_OPENING]) else None
+        safety["refusal"] = "policy" if self._refused else "model" if is_refusal(self._opening) else None
         return {**clean, "safety": safety}
 
     def _feed_content(self, content: Any) -> tuple[Any, list[Any]]:
@@ -217,7 +218,7 @@ class AnswerFilter:
         given, filtered = joined.feed(piece, owner, final=final)
         self._record(filtered, _PLACES[channel])
         if channel == "text":
-            self._opening = (self._opening + filtered.text)[:_OPENING]
+            self._opening = (self._opening + filtered.text)[:OPENING]
         return given
 
     def _record(self, filtered: Filtered, place: Place) -> None:
@@ -227,7 +228,7 @@ class AnswerFilter:
 
     def _clean(self, rebuild: Callable[[Visit], Value]) -> Value | None:
         """Data with its strings cleaned; None where one of them ends the answer."""
-        strings = tuple(_strings(rebuild))
+        strings = tuple(strings_of(rebuild))
         if strings not in self._known:
             already, self._ended = self._ended, None
             cleaned = self._clean_strings(strings)
@@ -235,9 +236,9 @@ class AnswerFilter:
             if ended_here:
                 return None
             if len(strings) > _FEW:
-                return rebuild(_giving(cleaned))
+                return rebuild(giving(cleaned))
             self._known[strings] = cleaned
-        return rebuild(_giving(self._known[strings]))
+        return rebuild(giving(self._known[strings]))
 
     def _clean_strings(self, strings: Sequence[tuple[str, Channel]]) -> list[str]:
         """The same strings, cleaned; nothing of those behind an ending."""
@@ -279,29 +280,12 @@ class AnswerFilter:
         return clean if told else {**clean, **logprobs}
 
 
-def _giving(texts: Iterable[str]) -> Visit:
-    """Gives these texts one after the other."""
-    following = iter(texts)
-    return lambda text, channel: next(following)  # noqa: ARG005
-
-
 def _mapped(block: Any, visit: Visit) -> list[Any]:
     return [map_block(block, visit)]
 
 
 def _same(text: str, channel: Channel) -> str:  # noqa: ARG001
     return text
-
-
-def _strings(rebuild: Callable[[Visit], Any]) -> list[tuple[str, Channel]]:
-    strings: list[tuple[str, Channel]] = []
-
-    def visit(text: str, channel: Channel) -> str:
-        strings.append((text, channel))
-        return text
-
-    rebuild(visit)
-    return strings
 
 
 def _groups(strings: Sequence[tuple[str, Channel]]) -> Iterator[tuple[list[int], Place]]:

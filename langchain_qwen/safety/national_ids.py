@@ -35,7 +35,6 @@ from langchain_qwen.safety.letters import fold_text
 from langchain_qwen.safety.prefixes import ASCII_WORD
 from langchain_qwen.safety.scanning import Detector, Span
 
-_SSN = re.compile(r"\d{3}([- ])\d\d\1\d{4}")
 _NINO = re.compile(r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]\d{6}[A-D]")
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableWithFallbacks, ensure_config
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_qwen.errors import CapabilityError
@@ -60,7 +60,7 @@ class SafetyParser(CompiledPolicy, Runnable[Any, Any]):
         as_json: The text is JSON, so edits are written in JSON's escapes. Set by `guard` where a schema is bound.
         hash_key: The deployment's key for `action: hash`, 16 bytes or more. Default: the environment's
             LANGCHAIN_QWEN_HASH_KEY, or else a random key, with which equal values are known again within this process
-            only. It is never logged.
+            only. It is never logged; a pickle of the parser holds a key that was given.
 
     Raises:
         InvalidParameterError: For a key that is too short.
@@ -114,21 +114,25 @@ class SafetyParser(CompiledPolicy, Runnable[Any, Any]):
 
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002, ARG002
         """Filter a stream; closes it as soon as the policy ends the answer."""
-        config = ensure_config(config)
-        answer = self.new_answer()
-        told, is_text = 0, False
-        for piece in input:
-            is_text = isinstance(piece, str)
-            output = _piece(answer, piece)
+
+        # What is given to `run` is a copy of the stream, of which closing closes nothing.
+        def run(pieces: Iterator[Any], config: RunnableConfig) -> Iterator[Any]:
+            answer = self.new_answer()
+            told, is_text = 0, False
+            for piece in pieces:
+                is_text = isinstance(piece, str)
+                output = _piece(answer, piece)
+                dispatch(answer.events[told:], config)
+                told = len(answer.events)
+                if output is not None:
+                    yield output
+                if answer.ended:
+                    _close(input)
+                    break
+            yield from _rest(answer, text=is_text)
             dispatch(answer.events[told:], config)
-            told = len(answer.events)
-            if output is not None:
-                yield output
-            if answer.ended:
-                _close(input)
-                break
-        yield from _rest(answer, text=is_text)
-        dispatch(answer.events[told:], config)
+
+        yield from self._transform_stream_with_config(input, run, config)  # type: ignore[arg-type]
 
     async def atransform(
         self,
@@ -137,23 +141,27 @@ class SafetyParser(CompiledPolicy, Runnable[Any, Any]):
         **kwargs: Any,  # noqa: ARG002
     ) -> AsyncIterator[Any]:
         """Filter a stream; closes it as soon as the policy ends the answer."""
-        config = ensure_config(config)
-        answer = self.new_answer()
-        told, is_text, asks = 0, False, self.judges_outputs
-        async for piece in input:
-            is_text = isinstance(piece, str)
-            output = await asyncio.to_thread(_piece, answer, piece) if asks else _piece(answer, piece)
+
+        async def run(pieces: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[Any]:
+            answer = self.new_answer()
+            told, is_text, asks = 0, False, self.judges_outputs
+            async for piece in pieces:
+                is_text = isinstance(piece, str)
+                output = await asyncio.to_thread(_piece, answer, piece) if asks else _piece(answer, piece)
+                await adispatch(answer.events[told:], config)
+                told = len(answer.events)
+                if output is not None:
+                    yield output
+                if answer.ended:
+                    if hasattr(input, "aclose"):
+                        await input.aclose()
+                    break
+            for rest in await asyncio.to_thread(lambda: list(_rest(answer, text=is_text))):
+                yield rest
             await adispatch(answer.events[told:], config)
-            told = len(answer.events)
-            if output is not None:
-                yield output
-            if answer.ended:
-                if hasattr(input, "aclose"):
-                    await input.aclose()
-                break
-        for rest in await asyncio.to_thread(lambda: list(_rest(answer, text=is_text))):
-            yield rest
-        await adispatch(answer.events[told:], config)
+
+        async for output in self._atransform_stream_with_config(input, run, config):  # type: ignore[arg-type]
+            yield output
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
         """Filter one value as a stream of one piece."""

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from stdnum import iban
+from stdnum import iban, luhn
 
 from langchain_qwen.safety.addresses import EMAIL
 from langchain_qwen.safety.credentials import CREDENTIALS, without_punctuation
@@ -38,7 +38,6 @@ _CARDS = re.compile(
     r"|(?:64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d)|220[0-4]|60\d\d|508\d)\d{12,15}"
     r"|(?:30[0-59]\d|3[689]\d\d)\d{10,15}|2131\d{11}|(?:50(?:18|20|38)|5[6-8]\d\d|63\d\d|67\d\d)\d{8,15}"
 )
-_DOUBLED = str.maketrans("0123456789", "0246813579")
 _CARD_LAYOUTS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (8, 8)}
 
 
@@ -95,16 +94,11 @@ def _phone(candidate: str) -> list[Span]:
     return [(start + a, start + b) for a, b in _groups(rest, _is_phone, low=8, high=17)]
 
 
-def _has_luhn(digits: str) -> bool:
-    """ISO/IEC 7812's check digit."""
-    return sum(map(int, digits[-1::-2] + digits[-2::-2].translate(_DOUBLED))) % 10 == 0
-
-
 def _is_card(number: str) -> bool:
     if number[0] not in "23456" or _DECIMAL.fullmatch(f"{number} "):
         return False
     digits = re.sub(r"\D", "", number)
-    if not _CARDS.fullmatch(digits) or not _has_luhn(digits):
+    if not _CARDS.fullmatch(digits) or not luhn.is_valid(digits):
         return False
     if re.search(r"[^0-9 .-]", number):  # separators that tables have too: only in the layout of a card
         sizes = tuple(map(len, re.findall(r"\d+", number)))

@@ -10,11 +10,13 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
+
+from langchain_qwen.regular_files import without_doubles
 
 Channel = Literal["text", "reasoning", "sent", "call", "json", "other"]
 """How a string is looked at: "text" and "reasoning" joined with nothing between, as readers join their blocks; "sent"
@@ -56,6 +58,24 @@ _DEEPEST = 100
 _TOO_DEEP = "[removed: nested too deep]"
 SEPARATOR = "\n;\n"
 """Stands between strings that nobody joins, so that nothing is found across them."""
+
+
+def strings_of(rebuild: Callable[[Visit], Any]) -> list[tuple[str, Channel]]:
+    """Every string that `rebuild` visits."""
+    strings: list[tuple[str, Channel]] = []
+
+    def visit(text: str, channel: Channel) -> str:
+        strings.append((text, channel))
+        return text
+
+    rebuild(visit)
+    return strings
+
+
+def giving(texts: Iterable[str]) -> Visit:
+    """Gives these texts one after the other in place of what is visited."""
+    following = iter(texts)
+    return lambda text, channel: next(following)  # noqa: ARG005
 
 
 def map_message(message: BaseMessage, visit: Visit, *, skip: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -108,7 +128,7 @@ def map_value(
 def map_json(text: str, visit: Visit) -> str:
     """JSON with the strings in it replaced. What is no proper JSON is visited as it is written."""
     try:
-        value = json.loads(text, object_pairs_hook=_without_doubles)
+        value = json.loads(text, object_pairs_hook=without_doubles)  # what is there twice would hide behind its double
     except (ValueError, RecursionError):
         return visit(text, "json")
     clean = map_value(value, visit, "call")
@@ -228,14 +248,6 @@ def _key(name: Any, visit: Visit, taken: Mapping[Any, Any], channel: Channel = "
 
 def _same_kind(value: Any, items: list[Any]) -> Any:
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A dict; what stands twice would hide behind its double."""
-    names = dict(pairs)
-    if len(names) < len(pairs):
-        raise ValueError("a key stands twice")
-    return names
 
 
 def _is_binary(value: Any) -> bool:

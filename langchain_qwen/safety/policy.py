@@ -14,9 +14,33 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from typing_extensions import Self
 
 from langchain_qwen.errors import PolicyError
-from langchain_qwen.safety.categories import Category
 
 SHIPPED = ("strict", "balanced", "permissive")
+
+
+class Category(str, Enum):
+    """MLCommons' hazard taxonomy (S1 to S14, in its order), then categories of this package."""
+
+    VIOLENT_CRIMES = "violent_crimes"
+    NON_VIOLENT_CRIMES = "non_violent_crimes"
+    SEX_CRIMES = "sex_crimes"
+    CHILD_EXPLOITATION = "child_exploitation"
+    DEFAMATION = "defamation"
+    SPECIALIZED_ADVICE = "specialized_advice"
+    PRIVACY = "privacy"
+    INTELLECTUAL_PROPERTY = "intellectual_property"
+    INDISCRIMINATE_WEAPONS = "indiscriminate_weapons"
+    HATE = "hate"
+    SELF_HARM = "self_harm"
+    SEXUAL_CONTENT = "sexual_content"
+    ELECTIONS = "elections"
+    CODE_ABUSE = "code_abuse"
+    PII = "pii"
+    SECRETS = "secrets"
+    PROMPT_LEAKAGE = "prompt_leakage"
+    INJECTION = "injection"
+    PROFANITY = "profanity"
+    OFF_TOPIC = "off_topic"
 
 
 class Action(str, Enum):

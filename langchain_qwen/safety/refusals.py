@@ -6,7 +6,7 @@ import re
 
 from langchain_qwen.safety.letters import fold_text
 
-_OPENING = 240
+OPENING = 240  # characters of an answer that tell
 _LATIN = (
     r"(?:i'?m |i am )?(?:very |so |really )?sorry,? but|"
     r"(?:i|we) (?:can'?t|cannot|can not|won'?t|will not|am unable to|am not able to|must decline|refuse)|"
@@ -22,4 +22,4 @@ _REFUSAL = re.compile(rf"(?:^|[.!?,]\s+|\n)(?:{fold_text(_LATIN)})|{fold_text(_O
 
 def is_refusal(text: str) -> bool:
     """Whether a text opens like a refusal. Refusals in other words are missed."""
-    return _REFUSAL.search(fold_text(text[:_OPENING]).replace("’", "'")) is not None
+    return _REFUSAL.search(fold_text(text[:OPENING]).replace("’", "'")) is not None

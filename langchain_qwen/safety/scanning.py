@@ -16,12 +16,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from langchain_qwen.safety.folding import Folded, View
+from langchain_qwen.safety.folding import Folded
 from langchain_qwen.safety.prefixes import CompiledPattern, compile_pattern
 from langchain_qwen.safety.unmasking import Unmasked
 
 Span = tuple[int, int]
 Find = Callable[[str], Iterable[Span]]
+View = Folded | Unmasked
 
 STEP = 2048
 """At every so many characters of the original text, old doubts are decided."""

@@ -6,7 +6,8 @@ import time
 
 from pydantic import BaseModel
 
-from langchain_qwen.safety import Category, Policy, SafetyParser, judge_text
+from langchain_qwen.safety import Category, Policy, SafetyParser
+from langchain_qwen.safety.judging import judge_text
 
 
 class Contact(BaseModel):

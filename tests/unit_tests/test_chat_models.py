@@ -17,7 +17,7 @@ from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackH
 from langchain_core.load import dumps, loads
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
-from langchain_core.runnables import ConfigurableField, RunnableBinding
+from langchain_core.runnables import AddableDict, ConfigurableField, RunnableBinding
 from langchain_core.tools import tool
 from langchain_tests.unit_tests import ChatModelUnitTests
 from pydantic import BaseModel, Field
@@ -283,6 +283,22 @@ class TestStructuredOutput:
         raw = model.with_structured_output(Person, include_raw=True, max_tokens=4).invoke("x")
         assert isinstance(raw["parsing_error"], errors.OutputTruncatedError)
 
+    @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+    async def test_with_the_raw_message_all_ways_give_the_same(self, model, method):
+        chain = model.with_structured_output(Person, method=method, include_raw=True)
+
+        def told(result):
+            return result["raw"].content, result["parsed"], type(result["parsing_error"])
+
+        for length in (400, 4):
+            expected = told(chain.invoke("x", max_tokens=length))
+            assert expected[2] is (type(None) if length == 400 else errors.OutputTruncatedError)
+            assert told(await chain.ainvoke("x", max_tokens=length)) == expected
+            assert told(sum(chain.stream("x", max_tokens=length), AddableDict())) == expected
+            streamed = [chunk async for chunk in chain.astream("x", max_tokens=length)]
+            assert told(sum(streamed, AddableDict())) == expected
+            assert told(chain.batch(["x"], max_tokens=length)[0]) == expected
+
 
 class TestBadInput:
     """Typed errors, before weights are loaded where possible: this model object never loads any."""
@@ -384,7 +400,7 @@ class TestLife:
             a.invoke("x")
         assert b.invoke("x").content is not None
         b.close()
-        assert not engine._thread.is_alive()
+        assert not engine._worker.thread.is_alive()
 
     def test_a_collected_model_releases_its_engine(self, folder):
         model = ChatQwen(model=folder, precision="fp32", max_tokens=2, kv_cache_bytes=1 << 23)
@@ -393,8 +409,8 @@ class TestLife:
         del model
         assert copy.invoke("x").content is not None
         del copy
-        engine._thread.join(60)
-        assert not engine._thread.is_alive()
+        engine._worker.thread.join(60)
+        assert not engine._worker.thread.is_alive()
 
     def test_timeout(self, model):
         with pytest.raises(errors.GenerationTimeoutError):
@@ -416,6 +432,21 @@ class TestLife:
         assert len(cache._cache) == 1
         a.close()
         b.close()
+
+    def test_cache_keys_follow_settings_that_change(self, folder):
+        cache = InMemoryCache()
+        with ChatQwen(model=folder, precision="fp32", max_tokens=4, cache=cache, temperature=0) as model:
+            answers = [model.invoke("x")]
+            answers.append(model.model_copy(update={"max_tokens": 3}).invoke("x"))
+            fields = model.configurable_fields(max_tokens=ConfigurableField(id="length"))
+            answers.append(fields.invoke("x", {"configurable": {"length": 2}}))
+            model.max_tokens = 1
+            answers.append(model.invoke("x"))
+            assert len(cache._cache) == 4
+            assert answers[3].usage_metadata["output_tokens"] == 1
+            model.max_tokens = 4
+            assert model.invoke("x").content == answers[0].content
+            assert len(cache._cache) == 4
 
     def test_rate_limiter_configurable_fields_and_fallbacks(self, folder):
         limiter = InMemoryRateLimiter(requests_per_second=1000)

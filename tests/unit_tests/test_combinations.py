@@ -11,21 +11,31 @@ import asyncio
 import itertools
 import json
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import jsonschema
 import pytest
+from langchain_core.load import dumps, loads
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.runnables import ConfigurableField
+from langchain_core.runnables import ConfigurableField, RunnableLambda
 
-from langchain_qwen import ChatQwen
+from langchain_qwen import ChatQwen, backends
 from langchain_qwen.capabilities import local_model
 from langchain_qwen.checkpoints import resolve
-from langchain_qwen.errors import CapabilityError, ContextOverflowError, InvalidParameterError, OutputTruncatedError
-from langchain_qwen.grounding import GroundedAnswer, GroundedAnswerer
+from langchain_qwen.configuring import ConfigurableModel
+from langchain_qwen.engine.loading import load_engine
+from langchain_qwen.errors import (
+    CapabilityError,
+    ContextOverflowError,
+    EngineClosedError,
+    InvalidParameterError,
+    OutputTruncatedError,
+    UnknownParameterError,
+)
+from langchain_qwen.grounding import CutoffGuard, GroundedAnswer, GroundedAnswerer
 from langchain_qwen.history import HistoryTrimmer
 from langchain_qwen.personas import LabelsForm, Persona
-from langchain_qwen.safety import Policy, SafetyParser
+from langchain_qwen.safety import InputGuard, Policy, SafetyParser
 from tests.completions_server import URL, CompletionsServer, reached_over
 from tests.tiny import make_tiny_checkpoint
 
@@ -137,7 +147,10 @@ def six_ways(runnable: Any, value: Any) -> list[Any]:
 def _result(way: Any) -> Any:
     try:
         return way()
-    except (ContextOverflowError, InvalidParameterError, OutputTruncatedError, CapabilityError) as error:
+    except (
+        *(ContextOverflowError, InvalidParameterError, OutputTruncatedError, CapabilityError),
+        UnknownParameterError,
+    ) as error:
         return error
 
 
@@ -231,6 +244,55 @@ def test_a_model_that_config_may_replace_cannot_be_counted_for(model):
         HistoryTrimmer(wandering)
 
 
+class TestFieldsOfTheConfig:
+    """`configurable_fields`, with a config that sets them."""
+
+    HOT: ClassVar[Any] = {"configurable": {"heat": 0.5, "length": 200}}
+
+    @pytest.fixture
+    def configured(self, model):
+        fields = {"temperature": ConfigurableField(id="heat"), "max_tokens": ConfigurableField(id="length")}
+        return model.configurable_fields(**fields)
+
+    def test_all_ways_give_the_same_and_it_streams(self, model, configured):
+        plain = model.bind(temperature=0.5, max_tokens=200, seed=3)
+        bound = configured.with_config(self.HOT).bind(seed=3)
+        assert [essence(result) for result in six_ways(bound, SHORT)] == [essence(plain.invoke(SHORT))] * 6
+        assert len(list(bound.stream(SHORT))) == len(list(plain.stream(SHORT))) > 2
+
+    def test_weights_are_loaded_once(self, tmp_path, monkeypatch):
+        loaded: list[Any] = []
+        monkeypatch.setattr(
+            backends, "load_engine", lambda *args, **kwargs: loaded.append(0) or load_engine(*args, **kwargs)
+        )
+        with ChatQwen(model=str(make_tiny_checkpoint(tmp_path / "m")), precision="int8", max_tokens=2) as alone:
+            configured = alone.configurable_fields(temperature=ConfigurableField(id="heat"))
+            for heat in (0.1, 0.2):
+                configured.invoke(SHORT, {"configurable": {"heat": heat}})
+            assert len(loaded) == 1
+        with pytest.raises(EngineClosedError):
+            configured.invoke(SHORT, {"configurable": {"heat": 0.3}})
+
+    def test_bound_tools_and_schemas_leave_them_configurable(self, configured):
+        (call,) = configured.bind_tools([TOOL], tool_choice="any").invoke(SHORT, self.HOT).tool_calls
+        jsonschema.validate(call["args"], SCHEMA)
+        cut = {"configurable": {"length": 3}}
+        for method in ("json_schema", "function_calling"):
+            structured = configured.with_structured_output(SCHEMA, method=method)
+            jsonschema.validate(structured.invoke(SHORT, self.HOT), SCHEMA)
+            with pytest.raises(OutputTruncatedError):
+                structured.invoke(SHORT, cut)
+
+    def test_values_out_of_range(self, configured):
+        with pytest.raises(InvalidParameterError, match="temperature=-1"):
+            configured.invoke(SHORT, {"configurable": {"heat": -1}})
+
+    def test_saved_and_loaded(self, configured):
+        kinds = {"valid_namespaces": ["langchain_qwen"], "allowed_objects": [ChatQwen, ConfigurableModel]}
+        again = loads(dumps(configured.default.configurable_fields(seed=ConfigurableField(id="seed"))), **kinds)
+        assert isinstance(again, ConfigurableModel)
+
+
 def test_another_chat_model_is_refused_by_name():
     from langchain_core.language_models import FakeListChatModel
 
@@ -244,6 +306,10 @@ def test_a_guarded_model_is_as_local_as_the_model_within(model):
     safe = guarded(model)
     assert safe.context_window == WINDOW
     assert safe.prompter.count(SHORT) == safe.get_num_tokens_from_messages(SHORT) != model.prompter.count(SHORT)
+    assert safe.prompter.count([]) == safe.get_num_tokens_from_messages([]) == 0  # where memories stop to cut
+    form = {"type": "json_schema", "json_schema": {"schema": SCHEMA}}
+    sent = safe.bind(response_format=form).invoke(SHORT).usage_metadata["input_tokens"]
+    assert safe.get_num_tokens_from_messages(SHORT, response_format=form) == sent
     safe.load()
     assert safe.warm([SystemMessage("Be brief. " * 12)]) > 0
     assert local_model(safe.with_retry()) is not None
@@ -254,6 +320,25 @@ def test_the_trimmer_counts_what_a_server_is_sent(remote):
     assert remote.invoke(messages).usage_metadata["input_tokens"] == report.tokens_after <= WINDOW - 48
     with pytest.raises(ContextOverflowError):
         remote.invoke([*HISTORY, *HISTORY[1:]])
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        HistoryTrimmer,
+        lambda _: InputGuard(SafetyParser(POLICY)),
+        lambda _: CutoffGuard(),
+        lambda model: GroundedAnswerer(["The mill."], model),
+        lambda _: Persona(name="p", instructions="You sort."),
+    ],
+    ids=["trimmer", "input guard", "cutoff guard", "grounded", "persona"],
+)
+def test_what_a_call_brings_is_not_lost_at_the_first_step(model, first):
+    for chain in (first(model), first(model) | RunnableLambda(lambda _: None)):
+        ways = six_ways(chain.bind(stop=["x"]), "When was the mill built?")
+        assert {type(result) for result in ways} == {UnknownParameterError}
+        assert "model.bind(stop=...)" in str(ways[0])
+    assert HistoryTrimmer(model).bind(tools=[TOOL]).invoke(SHORT) == SHORT
 
 
 @pytest.mark.parametrize("wrap", ["bare", "bound", "config", "retry", "fallbacks"])

@@ -8,8 +8,10 @@ import threading
 import pytest
 from langchain_core import exceptions as core
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field, field_validator
 from transformers import AutoTokenizer
@@ -17,6 +19,7 @@ from typing_extensions import TypedDict
 
 from langchain_qwen import ChatQwen, errors
 from langchain_qwen.engine.local import MAX_RUNNING
+from langchain_qwen.safety import SafetyParser
 
 QUESTION = [HumanMessage("a question")]
 
@@ -361,6 +364,37 @@ class TestTogether:
         bound = Gathering(40)
         bound.raise_error = True
         list(model.bind(max_tokens=1).batch_as_completed([QUESTION] * 40, {"callbacks": [bound]}))
+
+    def test_a_guarded_model_gives_one_answer(self, model):
+        with pytest.raises(errors.InvalidParameterError, match=r"n=2 answers .* nor guarded"):
+            SafetyParser("balanced").guard(model).generate([QUESTION], n=2)
+
+    async def test_a_guarded_model_runs_and_tells_as_much(self, model):
+        handler = Gathering(40)
+        handler.raise_error = True
+        guarded = SafetyParser("balanced").guard(model)
+        guarded.batch([QUESTION] * 40, {"callbacks": [handler]}, max_tokens=1)
+        for prompts in ([QUESTION], [QUESTION, [HumanMessage("prompt")]]):
+            for result in (guarded.generate(prompts), await guarded.agenerate(prompts)):
+                usages = [answers[0].message.usage_metadata for answers in result.generations]
+                told = result.llm_output["token_usage"]
+                assert told["total_tokens"] == sum(usage["total_tokens"] for usage in usages)
+                assert result.llm_output["model_name"] == model.model
+                assert {answers[0].generation_info["finish_reason"] for answers in result.generations} <= {
+                    "stop",
+                    "length",
+                }
+
+    @pytest.mark.parametrize("told", [{}, {"token_usage": {"prompt_eval_count": 3}}, {"token_usage": "much"}])
+    def test_another_model_that_is_guarded_keeps_its_pace(self, told):
+        class Telling(GenericFakeChatModel):
+            def _stream(self, *_args, **_kwargs):
+                yield ChatGenerationChunk(message=AIMessageChunk("x", response_metadata=told))
+
+        guarded = SafetyParser("balanced").guard(Telling(messages=iter([])))
+        assert guarded.generate([QUESTION, QUESTION]).generations[1][0].text == "x"
+        assert guarded._wide({"tags": ["a"]}) == {"tags": ["a"]}
+        assert guarded.invoke("x").response_metadata.get("token_usage") == told.get("token_usage")
 
     def test_a_limit_of_the_caller_is_kept(self, model):
         running, most, lock = set(), [], threading.Lock()

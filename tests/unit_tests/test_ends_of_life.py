@@ -16,9 +16,13 @@ from typing import Any
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.runnables import ConfigurableField
 
 from langchain_qwen import ChatQwen, errors
 from langchain_qwen.checkpoints import resolve
+from langchain_qwen.history import HistoryTrimmer
+from langchain_qwen.personas import Persona
+from langchain_qwen.safety import InputGuard, SafetyParser
 
 PATIENCE_S = 60
 
@@ -43,7 +47,7 @@ def engine_of(model: ChatQwen) -> Any:
 
 def wait_until_idle(model: ChatQwen) -> None:
     engine, deadline = engine_of(model), time.monotonic() + PATIENCE_S
-    while engine.free_blocks < engine._num_blocks:
+    while engine._worker.scheduler.pool.free < engine._num_blocks:
         assert time.monotonic() < deadline, "blocks were lost"
         time.sleep(0.005)
 
@@ -345,7 +349,11 @@ async def test_200_streams_with_cancels_lose_nothing(model):
     lambda m: m.bind(stop=["zz"]),
     lambda m: m.bind_tools([{"type": "function", "function": {"name": "f", "parameters": {}}}]),
     lambda m: m.with_retry(),
-], ids=["model", "bind", "bind_tools", "with_retry"])  # fmt: skip
+    lambda m: m.configurable_fields(seed=ConfigurableField(id="seed")),
+    lambda m: SafetyParser("balanced").guard(m),
+    lambda m: Persona(name="p", instructions="You are brief.") | SafetyParser("balanced").guard(m),
+    lambda m: InputGuard(SafetyParser("strict", canary="heron")) | HistoryTrimmer(m, window=600) | m,
+], ids=["model", "bind", "bind_tools", "with_retry", "fields", "guard", "persona", "trimmer"])  # fmt: skip
 def test_copies_and_pickles_answer_the_same_and_outlive_the_original(tiny_checkpoint, again, wrap):
     settings = {"device": "cpu", "temperature": 0, "max_tokens": 5, "kv_cache_bytes": 5 << 20}
     model = ChatQwen(model=str(tiny_checkpoint), **settings)

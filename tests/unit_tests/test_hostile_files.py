@@ -86,7 +86,6 @@ def use(folder: Path) -> None:
         fingerprint="x",
         cache_folder=folder / "cache",
         num_threads=1,
-        group=32,
         quantisation=quantisation,
     )
     runner = CpuRunner(weights, precision=precision, num_threads=1, max_step_tokens=8)

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "_version": set(),
     "forks": set(),
     "regular_files": {"errors"},
+    "rebuilt": set(),
     "checkpoints": {"errors", "forks", "regular_files"},
     "prompting": {"errors", "forks", "regular_files"},
     "bars": set(),
@@ -28,6 +29,7 @@ MAY_IMPORT = {
     "other_names": set(),
     "parameters": {"errors", "engine", "other_names"},
     "structured_output": {"errors"},
+    "configuring": {"structured_output"},
     "profile": {"checkpoints", "parameters"},
     "results": set(),
     "reading": {"bars", "engine"},
@@ -50,6 +52,7 @@ MAY_IMPORT = {
     "base": {
         "backends",
         "checkpoints",
+        "configuring",
         "engine",
         "generating",
         "opening",
@@ -77,7 +80,7 @@ MAY_IMPORT = {
     "yes_or_no": set(),
     "decisions": {"errors", "chat_models", "prompting", "yes_or_no"},
     "grounding": {"errors", "inputs", "capabilities", "chat_models", "personas", "stepping", "yes_or_no"},
-    "history": {"errors", "checkpoints", "forks", "inputs", "prompting", "capabilities", "stepping"},
+    "history": {"errors", "checkpoints", "forks", "inputs", "prompting", "capabilities", "rebuilt", "stepping"},
     "init_chat_model": {"errors"},
     "personas": {"errors", "inputs", "output", "capabilities", "stepping"},
     "quantizing": {"bars", "errors", "checkpoints", "engine", "prompting"},
@@ -85,6 +88,7 @@ MAY_IMPORT = {
         "_version",
         "errors",
         "backends",
+        "bars",
         "opening",
         "checkpoints",
         "engine",
@@ -93,7 +97,20 @@ MAY_IMPORT = {
         "personas",
         "quantizing",
     },
-    "safety": {"errors", "forks", "inputs", "capabilities", "prompting", "reading", "structured_output", "yes_or_no"},
+    "safety": {
+        "errors",
+        "forks",
+        "inputs",
+        "capabilities",
+        "prompting",
+        "reading",
+        "rebuilt",
+        "regular_files",
+        "results",
+        "structured_output",
+        "together",
+        "yes_or_no",
+    },
     "middleware": {"errors", "capabilities", "grounding", "history", "personas", "safety"},
 }
 
@@ -107,16 +124,13 @@ PUBLIC = {
     "": "ChatQwen __version__ register_init_chat_model",
     "grounding": "KNOWLEDGE_CUTOFF AbstainReason AnswerText BM25Retriever Citation CutoffGuard CutoffVerdict "
     "GroundedAnswer GroundedAnswerer HybridRetriever Timing retriever_tool split_documents",
-    "history": "ConversationStats HistoryTrimmer OneWriterPerThread PromptCounter TrimReport pin plot_window",
-    "middleware": "CompactHistoryMiddleware CutoffMiddleware GroundingMiddleware HistoryMiddleware Loop LoopGuard "
+    "history": "ConversationStats HistoryTrimmer OneWriterPerThread pin plot_window",
+    "middleware": "CompactHistoryMiddleware CutoffMiddleware GroundingMiddleware HistoryMiddleware LoopGuard "
     "PersonaMiddleware SafetyMiddleware loop_in",
-    "personas": "BulletsForm Checks Detection Example Form JsonForm LabelsForm Language Persona PersonaChain "
-    "SentencesForm TableForm WeakLanguageWarning builtin builtins detect holds language_of languages load_persona "
-    "load_personas",
-    "personas.tasks": "Classification Code Solution Summary Translation classify extract solve summarize translate "
-    "write_code",
-    "safety": "Action AuditEvent Category Detector InputGuard InputVerdict Policy Rule SafetyParser Severity Verdict "
-    "is_refusal judge_text show_findings",
+    "personas": "BulletsForm Example JsonForm LabelsForm Persona SentencesForm TableForm WeakLanguageWarning builtin "
+    "builtins detect language_of load_persona load_personas",
+    "personas.tasks": "classify extract solve summarize translate write_code",
+    "safety": "Action Category Detector InputGuard Policy Rule SafetyParser Severity show_findings",
 }
 
 

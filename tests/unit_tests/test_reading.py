@@ -13,6 +13,7 @@ import pytest
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 from rich.console import Console
 
 from langchain_qwen import ChatQwen, bars, reading
@@ -81,6 +82,22 @@ def test_a_stream_in_a_chain(model):
     heard = Heard()
     list((ChatPromptTemplate.from_template("{text}") | model).stream({"text": "k" + LONG}, {"callbacks": [heard]}))
     assert heard.events
+
+
+async def test_an_invoke_that_streams_within(model):
+    """Where `streaming` is set, and where a graph shows the tokens of its nodes, LangChain streams under `invoke`."""
+    streaming = ChatQwen(model=model.model, precision="fp32", temperature=0, max_tokens=4, streaming=True)
+    for number, one in enumerate((streaming, SafetyParser("balanced").guard(streaming))):
+        for ask in (one.invoke, one.ainvoke):
+            heard = Heard()
+            answer = ask(f"{number} {ask.__name__} {LONG}", {"callbacks": [heard]})
+            await answer if ask.__name__ == "ainvoke" else answer
+            assert heard.tokens
+            assert heard.events, (number, ask)
+    node = RunnableLambda(lambda text: model.invoke(text))
+    events = [event async for event in node.astream_events(f"m {LONG}")]
+    assert any(event["event"] == "on_custom_event" and event["name"] == reading.EVENT for event in events)
+    assert any(event["event"] == "on_chat_model_stream" for event in events)
 
 
 async def test_a_guard_tells_of_the_reading_and_not_of_raw_tokens(model):

@@ -201,13 +201,13 @@ def _version(package: str) -> str | None:
 def own_contents(folder: Path) -> dict[str, int]:
     """Pulled checkpoints and packed weights, by their paths in the folder; half-made ones are not shown."""
     entries = sorted(path for path in folder.glob("*/*") if path.suffix != ".lock" and not path.name.startswith("."))
-    return {entry.relative_to(folder).as_posix(): _size(entry) for entry in entries}
+    return {entry.relative_to(folder).as_posix(): size_of(entry) for entry in entries}
 
 
 def hub_contents(folder: Path) -> dict[str, int]:
     """The Qwen models in the hub client's cache; it keeps files as blobs and links to them from snapshots."""
     found = {entry.name.removeprefix("models--").replace("--", "/", 1): entry for entry in folder.glob("models--*")}
-    return {name: _size(entry / "blobs") for name, entry in sorted(found.items()) if "qwen" in name.lower()}
+    return {name: size_of(entry / "blobs") for name, entry in sorted(found.items()) if "qwen" in name.lower()}
 
 
 def _cache(folder: Path, contents_of: Callable[[Path], dict[str, int]]) -> Cache:
@@ -215,7 +215,8 @@ def _cache(folder: Path, contents_of: Callable[[Path], dict[str, int]]) -> Cache
     return Cache(str(folder), contents_of(folder), shutil.disk_usage(existing).free)
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())
 

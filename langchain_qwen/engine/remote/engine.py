@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import anyio
@@ -27,7 +27,7 @@ from langchain_qwen.engine.remote.failures import (
     of_exception,
     of_status,
 )
-from langchain_qwen.engine.remote.server import read_models
+from langchain_qwen.engine.remote.server import longest_of
 from langchain_qwen.engine.remote.wire import LONGEST_LINE, NonsenseError, Reply, ToldError, body
 from langchain_qwen.errors import (
     AnswerLostError,
@@ -112,10 +112,9 @@ class RemoteEngine:
         """
         engine = cls(server, **arguments)
         content = blocking.wait_for(lambda: engine._models(deadline))
-        longest = read_models(server, content).longest
+        longest = longest_of(server, content)
         if longest is not None:
-            window = min(longest, engine.info.context_window)
-            engine.info = EngineInfo(server.model, window, engine.info.vocab_size, "server", "server")
+            engine.info = replace(engine.info, context_window=min(longest, engine.info.context_window))
         return engine
 
     def stream(self, request: Request) -> Generator[Event, None, None]:
@@ -133,7 +132,7 @@ class RemoteEngine:
             try:
                 async with contextlib.aclosing(self._attempt(request, sent, reply)) as events:
                     async for event in events:
-                        if request.interrupted is not None and request.interrupted.is_set():
+                        if request.was_interrupted:
                             raise EngineError("the call was interrupted")
                         yield event
                 return
@@ -273,20 +272,14 @@ class RemoteEngine:
     def _check(self, request: Request) -> None:
         if self._closed:
             raise _closed()
-        if len(request.prompt_ids) + request.max_tokens > self.info.context_window:
+        if not request.fits(self.info.context_window):
             raise self._too_long(request, None)
 
     def _too_long(self, request: Request, told: str | None) -> ContextOverflowError:
-        length, window = len(request.prompt_ids), self.info.context_window
+        window = self.info.context_window
         said = f"holds {window}" if told is None else f"holds less; it says: {told}"
-        return ContextOverflowError(
-            f"the prompt has {length} tokens and {request.max_tokens} are reserved for the answer, but the model at "
-            f"{self._server.url} {said}; shorten the messages, lower `max_tokens`, or start it with a larger "
-            "`--max-model-len`",
-            prompt_tokens=length,
-            reserved_tokens=request.max_tokens,
-            context_window=window,
-        )
+        holder = f"the model at {self._server.url} {said}"
+        return request.overflow(window, holder, "start it with a larger `--max-model-len`")
 
     def _lost(self, reply: Reply, why: str) -> AnswerLostError:
         return AnswerLostError(

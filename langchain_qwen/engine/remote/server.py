@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
 
 from langchain_qwen.engine.remote.failures import Server
 from langchain_qwen.errors import ModelNotFoundError, ServerError
 
 
-class Served(NamedTuple):
-    """A model that a server has.
+def longest_of(server: Server, content: bytes) -> int | None:
+    """Tokens of prompt and answer together in the model that is asked for, in what GET /models answers.
 
-    Attributes:
-        longest: Tokens of prompt and answer together; None where it does not say.
-    """
-
-    longest: int | None
-
-
-def read_models(server: Server, content: bytes) -> Served:
-    """The model that is asked for, in what GET /models answers.
+    None where it does not say.
 
     Raises:
         ModelNotFoundError: The server has others.
@@ -38,4 +29,4 @@ def read_models(server: Server, content: bytes) -> Served:
     if mine is None:
         names = server.quoted(", ".join(map(str, found))) or "none"
         raise ModelNotFoundError(f"{server.url} has no model {server.model!r}; it has: {names}")
-    return Served(longest if isinstance(longest, int) and longest > 0 else None)
+    return longest if isinstance(longest, int) and longest > 0 else None

@@ -18,7 +18,6 @@ from langchain_qwen.engine.protocol import EngineInfo, Event, Finished, Request,
 from langchain_qwen.engine.vllm.host import Host
 from langchain_qwen.engine.vllm.parameters import likeliest, sampling_fields
 from langchain_qwen.errors import (
-    ContextOverflowError,
     EngineClosedError,
     EngineError,
     GenerationTimeoutError,
@@ -100,7 +99,7 @@ class VllmEngine:
                     if (lost := self._lost(host)) is None:
                         continue
                     event = lost if events.empty() else events.get_nowait()
-                if request.interrupted is not None and request.interrupted.is_set():
+                if request.was_interrupted:
                     raise _interrupted()
                 if isinstance(event, BaseException):
                     raise event
@@ -150,15 +149,9 @@ class VllmEngine:
         return self._host
 
     def _begin(self, host: Host, request: Request, put: Callable[[Event | BaseException], None]) -> Future[None]:
-        window, length = self.info.context_window, len(request.prompt_ids)
-        if length + request.max_tokens > window:
-            raise ContextOverflowError(
-                f"the prompt has {length} tokens and {request.max_tokens} are reserved for the answer, but vLLM holds "
-                f"{window}; shorten the messages, lower `max_tokens`, or raise `kv_cache_bytes`",
-                prompt_tokens=length,
-                reserved_tokens=request.max_tokens,
-                context_window=window,
-            )
+        window = self.info.context_window
+        if not request.fits(window):
+            raise request.overflow(window, f"vLLM holds {window}", "raise `kv_cache_bytes`")
         fields = sampling_fields(request)
         name = f"langchain-qwen-{next(self._numbers)}"
         try:
@@ -170,7 +163,7 @@ class VllmEngine:
         self, events: queue.SimpleQueue[Event | BaseException], host: Host, request: Request
     ) -> Event | BaseException:
         while True:
-            if request.interrupted is not None and request.interrupted.is_set():
+            if request.was_interrupted:
                 raise _interrupted()
             try:
                 return events.get(timeout=WATCH_S)

@@ -121,9 +121,26 @@ class Document:
         self.draft = _draft(schema)
         assert (self.number(False), self.number(True)) == (FALSE, TRUE)
 
-    def number(self, schema: Schema) -> int:
-        """The number of a schema, a part of the document or made for it."""
-        return self._intern(schema)
+    def number(self, value: Any) -> int:
+        """The number of a schema, a part of the document or made for it; what is in it gets numbers as well."""
+        if isinstance(value, (Mapping, list)):
+            if id(value) in self._numbers_by_object:
+                return self._numbers_by_object[id(value)]
+            key: Hashable
+            if isinstance(value, list):
+                key = (list, *map(self.number, value))
+            else:
+                key = (dict, *((name, self.number(child)) for name, child in value.items()))
+        else:
+            key = (type(value), value)  # to Python, 1 equals True
+        if key not in self._numbers:
+            self.budget.spend(1)
+            self._numbers[key] = len(self.schemas)
+            self.schemas.append(value)
+        if isinstance(value, (Mapping, list)):
+            self._made.append(value)
+            self._numbers_by_object[id(value)] = self._numbers[key]
+        return self._numbers[key]
 
     def schema(self, number: int) -> Schema:
         """The schema with a number, whose keywords have the right form.
@@ -217,26 +234,6 @@ class Document:
         raise InvalidSchemaError(
             f"the schema nests too deeply to be enforced: it may have {_MAX_LEVELS} levels at most; use $defs and $ref"
         )
-
-    def _intern(self, value: Any) -> int:
-        if isinstance(value, (Mapping, list)):
-            if id(value) in self._numbers_by_object:
-                return self._numbers_by_object[id(value)]
-            key: Hashable
-            if isinstance(value, list):
-                key = (list, *map(self._intern, value))
-            else:
-                key = (dict, *((name, self._intern(child)) for name, child in value.items()))
-        else:
-            key = (type(value), value)  # to Python, 1 equals True
-        if key not in self._numbers:
-            self.budget.spend(1)
-            self._numbers[key] = len(self.schemas)
-            self.schemas.append(value)
-        if isinstance(value, (Mapping, list)):
-            self._made.append(value)
-            self._numbers_by_object[id(value)] = self._numbers[key]
-        return self._numbers[key]
 
 
 def check_levels(value: Any) -> None:

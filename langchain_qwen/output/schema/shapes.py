@@ -7,12 +7,13 @@ problem. A shape is exact: it has all the values that its schema allows, and no 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from math import lcm
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from langchain_qwen.output.schema.documents import FALSE, TRUE, All
 from langchain_qwen.output.schema.patterns import MATCHING, matches
@@ -213,9 +214,9 @@ def _numbers_around(b: Number) -> list[Shape]:
 def _numbers(a: Number, b: Number) -> Number | None:
     merged = Number(
         integer=a.integer or b.integer,
-        low=_larger(a.low, b.low),
-        high=_smaller(a.high, b.high),
-        multiple_of=_common_multiple(a.multiple_of, b.multiple_of),
+        low=_joined(a.low, b.low, max),
+        high=_joined(a.high, b.high, min),
+        multiple_of=_joined(a.multiple_of, b.multiple_of, _common_multiple),
     )
     if merged.low and merged.high:
         (low, is_open), (high, is_closed) = merged.low, merged.high
@@ -230,7 +231,7 @@ def _numbers(a: Number, b: Number) -> Number | None:
 def _strings(a: String, b: String) -> String | None:
     merged = String(
         min_length=max(a.min_length, b.min_length),
-        max_length=_smaller(a.max_length, b.max_length),
+        max_length=_joined(a.max_length, b.max_length, min),
         patterns=_union(a.patterns, b.patterns),
         forbidden_patterns=_union(a.forbidden_patterns, b.forbidden_patterns),
         formats=_union(a.formats, b.formats),
@@ -255,9 +256,9 @@ def _shared(a: tuple[V, ...] | None, b: tuple[V, ...] | None) -> tuple[V, ...]:
 def _arrays(a: Array, b: Array) -> Array | None:
     merged = Array(
         prefix=tuple(both(a.item(i), b.item(i)) for i in range(max(len(a.prefix), len(b.prefix)))),
-        rest=_all_of(a.rest, b.rest),
+        rest=_joined(a.rest, b.rest, both),
         min_items=max(a.min_items, b.min_items),
-        max_items=_smaller(a.max_items, b.max_items),
+        max_items=_joined(a.max_items, b.max_items, min),
         unique=a.unique or b.unique,
     )
     return None if merged.max_items is not None and merged.min_items > merged.max_items else merged
@@ -270,10 +271,10 @@ def _objects(a: Object, b: Object) -> Object | None:
     merged = Object(
         properties={name: both(a.property(name), b.property(name)) for name in names},
         patterns={p: both(a.patterns.get(p, a.rest or ()), b.patterns.get(p, b.rest or ())) for p in patterns},
-        rest=_all_of(a.rest, b.rest),
+        rest=_joined(a.rest, b.rest, both),
         required=_union(a.required, b.required),
         min_properties=max(a.min_properties, b.min_properties),
-        max_properties=_smaller(a.max_properties, b.max_properties),
+        max_properties=_joined(a.max_properties, b.max_properties, min),
         names=both(a.names, b.names),
         declared=a.declared or b.declared,
     )
@@ -288,26 +289,17 @@ def _is_multiple(value: float, step: Fraction) -> bool:
     return exact and (step.denominator == 1 or (value / float(step)).is_integer())
 
 
-def _all_of(a: All | None, b: All | None) -> All | None:
+def _joined(a: V | None, b: V | None, join: Callable[[V, V], V]) -> V | None:
+    """What both sides say, joined; where one says nothing, what the other says."""
     if a is None or b is None:
         return b if a is None else a
-    return both(a, b)
+    return join(a, b)
 
 
 def _union(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(a + b))
 
 
-def _larger(a: Any, b: Any) -> Any:
-    return b if a is None else a if b is None else max(a, b)
-
-
-def _smaller(a: Any, b: Any) -> Any:
-    return b if a is None else a if b is None else min(a, b)
-
-
-def _common_multiple(a: Fraction | None, b: Fraction | None) -> Fraction | None:
-    if a is None or b is None:
-        return b if a is None else a
+def _common_multiple(a: Fraction, b: Fraction) -> Fraction:
     denominator = a.denominator * b.denominator
     return Fraction(lcm(a.numerator * b.denominator, b.numerator * a.denominator), denominator)

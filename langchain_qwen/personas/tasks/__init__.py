@@ -1,18 +1,13 @@
 """Common tasks as runnables with typed results, each a few lines over personas."""
 
-from langchain_qwen.personas.tasks.classify import Classification, classify
+from langchain_qwen.personas.tasks.classify import classify
 from langchain_qwen.personas.tasks.extract import extract
-from langchain_qwen.personas.tasks.solve import Solution, solve
-from langchain_qwen.personas.tasks.summarize import Summary, summarize
-from langchain_qwen.personas.tasks.translate import Translation, translate
-from langchain_qwen.personas.tasks.write_code import Code, write_code
+from langchain_qwen.personas.tasks.solve import solve
+from langchain_qwen.personas.tasks.summarize import summarize
+from langchain_qwen.personas.tasks.translate import translate
+from langchain_qwen.personas.tasks.write_code import write_code
 
 __all__ = [
-    "Classification",
-    "Code",
-    "Solution",
-    "Summary",
-    "Translation",
     "classify",
     "extract",
     "solve",

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 
 from langchain_qwen import stepping
 
-In = TypeVar("In")
 Out = TypeVar("Out")
 
 
@@ -34,13 +33,13 @@ class Ask:
 Steps = Generator[Ask, list[AIMessage], Out]
 
 
-def task(name: str, steps: Callable[[In], Steps[Out]]) -> Runnable[In, Out]:
+def task(name: str, steps: Callable[[str], Steps[Out]]) -> Runnable[str, Out]:
     """A runnable that asks for what `steps` yields and returns what it returns."""
 
-    def run(value: In, config: RunnableConfig) -> Out:
+    def run(value: str, config: RunnableConfig) -> Out:
         return stepping.run(steps(value), lambda ask: ask.chain.batch(list(ask.prompts), _quiet(config)))
 
-    async def arun(value: In, config: RunnableConfig) -> Out:
+    async def arun(value: str, config: RunnableConfig) -> Out:
         return await stepping.arun(steps(value), lambda ask: ask.chain.abatch(list(ask.prompts), _quiet(config)))
 
     return RunnableLambda(run, afunc=arun, name=name)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
+from langchain_qwen.capabilities import local_model, unwrap
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.personas.formats import BulletsForm, SentencesForm
 from langchain_qwen.personas.persona import builtin
@@ -30,7 +32,7 @@ class Summary(Result):
 
 
 def summarize(
-    model: BaseChatModel,
+    model: Runnable[Any, Any],
     *,
     sentences: int | None = None,
     bullets: int | None = None,
@@ -43,7 +45,7 @@ def summarize(
     at the same time, then their summaries together, until all fits.
 
     Args:
-        model: A chat model that counts tokens.
+        model: A chat model that counts tokens, bare or wrapped.
         sentences: At most so many sentences.
         bullets: At most so many bullet points (the default is 5).
         language: Of the summary: "auto" is that of the text.
@@ -58,17 +60,18 @@ def summarize(
     form = SentencesForm(at_most=sentences) if sentences is not None else BulletsForm(at_most=bullets or 5)
     persona = builtin("summarizer").replace(output=form, language=language)
     chain = persona.with_model(model)
+    counting: Any = local_model(model) or unwrap(model)[0].model
 
     def steps(text: str) -> Steps[Summary]:
-        room = max_input_tokens or _room(model, model.get_num_tokens_from_messages(persona.messages("")))
+        room = max_input_tokens or _room(counting, counting.get_num_tokens_from_messages(persona.messages("")))
         if room < 64:
             raise InvalidParameterError(f"pieces of {room} tokens are too short to be summarized; allow at least 64")
-        parts = pieces(text, room, model.get_num_tokens)
+        parts = pieces(text, room, counting.get_num_tokens)
         count = len(parts)
         while len(parts) > 1:
             answers = yield Ask(chain, parts)
             joined = "\n\n".join(answer.text for answer in answers)
-            shorter = pieces(joined, room, model.get_num_tokens)
+            shorter = pieces(joined, room, counting.get_num_tokens)
             if len(shorter) >= len(parts):
                 raise InvalidParameterError(
                     f"summaries of {len(parts)} pieces do not get shorter than {room} tokens together; allow more "

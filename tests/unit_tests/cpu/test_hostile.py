@@ -29,7 +29,7 @@ TOKENS = [int(t) for t in np.random.default_rng(0).integers(0, 260, 40)]
 def load(folder: Path, precision: str = "int4") -> ModelWeights:
     config = json.loads((folder / "config.json").read_text())
     return load_weights(
-        folder, config, precision=precision, fingerprint="x", cache_folder=folder / "cache", num_threads=2, group=32
+        folder, config, precision=precision, fingerprint="x", cache_folder=folder / "cache", num_threads=2
     )
 
 

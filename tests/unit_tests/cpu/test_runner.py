@@ -26,6 +26,7 @@ from langchain_qwen.engine.blocks import BLOCK_SIZE
 from langchain_qwen.engine.local import LocalEngine
 from langchain_qwen.engine.runners.cpu import library
 from langchain_qwen.engine.runners.cpu import weights as weights_module
+from langchain_qwen.engine.runners.cpu.library import INT4
 from langchain_qwen.engine.runners.cpu.packing import unpack
 from langchain_qwen.engine.runners.cpu.runner import CpuRunner
 from langchain_qwen.engine.runners.cpu.weights import ModelWeights, load_weights
@@ -40,16 +41,18 @@ PRECISIONS = ["bf16", "int8", "int4", WIDE]
 
 def load(folder: Path, precision: str, cache: Path) -> ModelWeights:
     config = json.loads((folder / "config.json").read_text())
-    group = None if precision == WIDE else 32
-    return load_weights(
-        folder,
-        config,
-        precision=precision.split()[0],
-        fingerprint="tiny",
-        cache_folder=cache,
-        num_threads=2,
-        group=group,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        if precision != WIDE:  # the smallest groups, which few models need
+            patch.setattr(weights_module, "int4_form", lambda _: (INT4, 32))
+            patch.setattr(weights_module, "DEFAULT_GROUP", 32)
+        return load_weights(
+            folder,
+            config,
+            precision=precision.split()[0],
+            fingerprint="tiny",
+            cache_folder=cache,
+            num_threads=2,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -332,9 +335,7 @@ class TestCache:
         other = make_tiny_checkpoint(tmp_path / "other", seed=1)
         a = load(tiny_checkpoint, "int4", tmp_path)
         config = json.loads((other / "config.json").read_text())
-        b = load_weights(
-            other, config, precision="int4", fingerprint="b", cache_folder=tmp_path, num_threads=1, group=32
-        )
+        b = load_weights(other, config, precision="int4", fingerprint="b", cache_folder=tmp_path, num_threads=1)
         assert not np.array_equal(a.head.data, b.head.data)
 
 

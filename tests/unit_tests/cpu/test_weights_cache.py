@@ -26,9 +26,7 @@ pytestmark = pytest.mark.skipif(not library.available(), reason="the native libr
 
 def load(folder, cache, fingerprint="tiny"):
     config = json.loads((folder / "config.json").read_text())
-    return load_weights(
-        folder, config, precision="int4", fingerprint=fingerprint, cache_folder=cache, num_threads=2, group=32
-    )
+    return load_weights(folder, config, precision="int4", fingerprint=fingerprint, cache_folder=cache, num_threads=2)
 
 
 def packed_file(cache: Path) -> Path:
@@ -168,7 +166,7 @@ def test_old_layouts_and_what_was_not_used_for_longest_go(tiny_checkpoint, tmp_p
     held = load(tiny_checkpoint, tmp_path, "a")  # used, so "b" is the one to go
     content = held.head.data.copy()
     load(tiny_checkpoint, tmp_path, "c")
-    left = sorted(file.name.split("-")[0] for file in (tmp_path / "packed").glob("*-g32-*"))
+    left = sorted(file.name.split("-")[0] for file in (tmp_path / "packed").glob("*-int4-v*"))
     assert left == ["a", "c"]
     monkeypatch.setattr(weights_module, "KEPT_BYTES", 1)
     load(tiny_checkpoint, tmp_path, "d")
@@ -185,7 +183,7 @@ def test_a_kill_while_they_are_written_costs_only_the_time(tiny_checkpoint, tmp_
     private_files.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     folder, cache = map(Path, sys.argv[1:])
     load_weights(folder, json.loads((folder / "config.json").read_text()), precision="int4", fingerprint="tiny",
-                 cache_folder=cache, num_threads=2, group=32)
+                 cache_folder=cache, num_threads=2)
     """
     for _ in range(2):
         command = [sys.executable, "-c", textwrap.dedent(code), str(tiny_checkpoint), str(tmp_path)]
@@ -204,8 +202,7 @@ def test_two_processes_at_once_both_start(tiny_checkpoint, tmp_path):
     folder, cache = map(Path, sys.argv[1:])
     config = json.loads((folder / "config.json").read_text())
     sys.stdin.read()  # until all are ready
-    weights = load_weights(folder, config, precision="int4", fingerprint="tiny", cache_folder=cache, num_threads=2,
-                           group=32)
+    weights = load_weights(folder, config, precision="int4", fingerprint="tiny", cache_folder=cache, num_threads=2)
     print(hashlib.sha256(weights.head.data).hexdigest())
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(tiny_checkpoint), str(tmp_path)]

@@ -58,9 +58,7 @@ async def atokens(engine: LocalEngine, wanted: Request) -> list[int]:
 def weights(tiny_checkpoint, tmp_path_factory) -> ModelWeights:
     config = json.loads((tiny_checkpoint / "config.json").read_text())
     cache = tmp_path_factory.mktemp("cache")
-    return load_weights(
-        tiny_checkpoint, config, precision="int4", fingerprint="t", cache_folder=cache, num_threads=2, group=32
-    )
+    return load_weights(tiny_checkpoint, config, precision="int4", fingerprint="t", cache_folder=cache, num_threads=2)
 
 
 @pytest.fixture
@@ -150,7 +148,7 @@ def test_an_error_in_bookkeeping_ends_its_requests_and_not_the_engine(engine, mo
 def test_the_death_of_the_thread_ends_everyone_who_waits_and_the_next_one_is_served(engine, monkeypatch):
     """Memory that lacks even for saying so."""
     expected = tokens(engine, request((5, 6)))
-    first = engine._thread
+    first = engine._worker.thread
 
     def fail(*_: Any) -> None:
         raise MemoryError
@@ -171,7 +169,7 @@ def test_the_death_of_the_thread_ends_everyone_who_waits_and_the_next_one_is_ser
 def test_closing_after_the_death_of_the_thread_frees_the_memory(runner):
     engine = LocalEngine(runner, model="tiny", context_window=512, num_blocks=64, max_step_tokens=64)
     engine._worker.close()
-    engine._thread.join(PATIENCE_S)
+    engine._worker.thread.join(PATIENCE_S)
     engine.close()
     with pytest.raises(errors.EngineClosedError):
         tokens(engine, request((1,)))
@@ -289,7 +287,7 @@ class TestSavedAgain:
             whole = model.invoke("x").content
             stream = model.stream("x")
             begin = next(stream).text
-            thread = self.engine(model)._thread
+            thread = self.engine(model)._worker.thread
             before = len(sharing._registry)
             save_again(folder, seed=2)
             assert model.invoke("x").content != whole
@@ -303,8 +301,8 @@ class TestSavedAgain:
         folder = make_tiny_checkpoint(tmp_path / "m", seed=1)
         a, b = (ChatQwen(model=str(folder), device="cpu", max_tokens=2, kv_cache_bytes=3 << 20) for _ in range(2))
         with a, b:
-            thread = self.engine(a)._thread
-            assert self.engine(b)._thread is thread
+            thread = self.engine(a)._worker.thread
+            assert self.engine(b)._worker.thread is thread
             save_again(folder, seed=2)
             a.invoke("x")
             assert thread.is_alive()
@@ -316,7 +314,7 @@ class TestSavedAgain:
 def test_an_engine_that_is_dropped_without_being_closed_ends_its_thread(runner):
     engine = LocalEngine(runner, model="tiny", context_window=512, num_blocks=64, max_step_tokens=64)
     tokens(engine, request((1,)))
-    thread = engine._thread
+    thread = engine._worker.thread
     del engine
     thread.join(PATIENCE_S)
     assert not thread.is_alive()

@@ -70,7 +70,7 @@ def request(prompt, max_tokens=12, **settings) -> Request:
 
 def wait_until_idle(engine: LocalEngine, blocks: int = 64) -> None:
     deadline = time.monotonic() + 60
-    while engine.free_blocks < blocks:
+    while engine._worker.scheduler.pool.free < blocks:
         assert time.monotonic() < deadline, "blocks were lost"
         time.sleep(0.005)
 
@@ -255,7 +255,7 @@ class TestCancelling:
 
     def test_a_generator_that_never_starts_costs_nothing(self, engine):
         engine.stream(request([1, 2, 3], 400))
-        assert engine.free_blocks == 64
+        assert engine._worker.scheduler.pool.free == 64
 
     async def test_cancelling_the_task(self, engine):
         seen = asyncio.Event()

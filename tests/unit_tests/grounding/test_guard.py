@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 
-from langchain_qwen.errors import InvalidMessagesError
+from langchain_qwen import ChatQwen
+from langchain_qwen.errors import InvalidMessagesError, UnknownParameterError
 from langchain_qwen.grounding import AbstainReason, CutoffGuard, GroundedAnswerer, Timing
 from tests.unit_tests.grounding.scripted import ScriptedModel
 
@@ -74,6 +78,60 @@ async def test_a_guarded_model_abstains_or_asks_elsewhere():
     routed = guard.guarded(model, otherwise=grounded)
     assert routed.invoke([HumanMessage("Who won in 2025?")]).text == "The Reds won. [1]"
     assert (await routed.ainvoke("Who won in 2026?")).abstained is AbstainReason.NO_DATED_EVIDENCE
+
+
+class Runs(BaseCallbackHandler):
+    """The names of runs, each with that of the run around it."""
+
+    run_inline = True
+
+    def __init__(self):
+        self.names: dict[Any, str] = {}
+        self.seen: list[tuple[str | None, str]] = []
+
+    def _note(self, name, run_id, parent_run_id):
+        assert run_id not in self.names
+        self.names[run_id] = name
+        self.seen.append((self.names.get(parent_run_id), name))
+
+    def on_chain_start(self, serialized, inputs, *, run_id, parent_run_id=None, **kwargs):
+        self._note(kwargs["name"], run_id, parent_run_id)
+
+    def on_chat_model_start(self, serialized, messages, *, run_id, parent_run_id=None, **kwargs):
+        self._note("model", run_id, parent_run_id)
+
+
+async def test_a_guard_has_a_run_of_its_own():
+    guard, asked = CutoffGuard(sorter("strike"), as_of=DAY), "Who stepped down?"
+    for awaited in (False, True):
+        runs, run_id = Runs(), uuid4()
+        config = {"callbacks": [runs], "run_name": "cutoff", "run_id": run_id}
+        assert (await guard.ainvoke(asked, config) if awaited else guard.invoke(asked, config)).knowable
+        assert runs.seen == [(None, "cutoff"), *[("cutoff", "model")] * 4]
+        assert runs.names[run_id] == "cutoff"
+
+
+async def test_arguments_of_a_call_go_to_the_model(tiny_checkpoint):
+    with ChatQwen(model=str(tiny_checkpoint), precision="int8", temperature=0, max_tokens=12) as model:
+        asked = "How many sides does it have?"
+        guarded = CutoffGuard(model, as_of=DAY).guarded(model, unsure_above=None)
+        for call in (guarded, guarded.bind(max_tokens=3), CutoffGuard(model).guarded(model, unsure_above=1.0)):
+            said = call.invoke(asked, seed=1, max_tokens=3)
+            assert said.text == model.invoke(asked, max_tokens=3).text != model.invoke(asked).text
+            assert (await call.ainvoke(asked, max_tokens=3)).text == said.text
+            assert "".join(chunk.text for chunk in call.stream(asked, max_tokens=3)) == said.text
+            assert "".join([chunk.text async for chunk in call.astream(asked, max_tokens=3)]) == said.text
+        grammar = {"type": "grammar", "grammar": 'start: "px"'}
+        unsure = CutoffGuard(model, as_of=DAY).guarded(model, unsure_above=0)
+        assert unsure.invoke(asked, response_format=grammar).text == "px"  # a form is kept
+        with pytest.raises(UnknownParameterError, match="temprature"):
+            guarded.invoke(asked, temprature=1)
+
+
+def test_its_input_has_a_schema():
+    guarded = CutoffGuard(as_of=DAY).guarded(RunnableLambda(lambda _: AIMessage("x")))
+    assert guarded.get_input_jsonschema()
+    assert guarded.get_output_jsonschema()
 
 
 def test_no_question():

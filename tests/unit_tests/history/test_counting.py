@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessage, FunctionMessage, HumanMessage, Sy
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.errors import InvalidMessagesError, UnsupportedModelError
-from langchain_qwen.history import PromptCounter, pin
-from langchain_qwen.history.counting import key_of
+from langchain_qwen.history import pin
+from langchain_qwen.history.counting import PromptCounter, key_of
 from langchain_qwen.prompting import Prompter
 from tests.unit_tests.history.histories import TOOL, histories
 

@@ -10,7 +10,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.errors import ContextOverflowError
-from langchain_qwen.history import HistoryTrimmer, PromptCounter
+from langchain_qwen.history import HistoryTrimmer
+from langchain_qwen.history.counting import PromptCounter
 
 
 def turns(n: int) -> list[BaseMessage]:

@@ -17,12 +17,13 @@ from langchain_qwen.personas import (
     JsonForm,
     LabelsForm,
     Persona,
-    PersonaChain,
     SentencesForm,
     TableForm,
     WeakLanguageWarning,
     builtin,
 )
+from langchain_qwen.personas.chain import PersonaChain
+from langchain_qwen.safety import Policy, SafetyParser
 
 ANYONE = Persona(name="anyone", instructions="You are a helpful assistant.")
 YES_NO = Persona(name="judge", instructions="Judge.", output=LabelsForm(labels=("yes", "no")))
@@ -76,6 +77,32 @@ class TestForms:
         persona = YES_NO.replace(output=BulletsForm())
         with pytest.raises(OutputTruncatedError, match="max_tokens"):
             (persona | scripted(cut, cut)).invoke("Well?")
+
+    async def test_a_refusal_of_a_policy_is_not_corrected(self, qwen):
+        rule = {"id": "r", "category": "profanity", "detector": {"pattern": "bad"}, "action": "block"}
+        policy = {
+            "name": "p",
+            "version": "1",
+            "refusal": {"en": "Not here."},
+            "rules": [{**rule, "applies_to": ["input"]}],
+        }
+        for inner in (qwen, scripted()):
+            guarded = SafetyParser(Policy.parse(policy)).guard(inner)
+            with pytest.raises(OutputFormatError, match=r"a safety policy ended.*Not here"):
+                (YES_NO | guarded).invoke("bad")
+            with pytest.raises(OutputFormatError, match="a safety policy ended"):
+                [chunk async for chunk in (YES_NO | guarded).astream("bad")]
+            french = ANYONE.replace(language="fr", retry_language=True) | guarded
+            answer = await french.ainvoke("bad")
+            assert answer.text == "Not here."
+            assert answer.response_metadata["safety"]["ended_by"] == "r"
+
+    def test_a_refused_answer_is_not_asked_for_again(self):
+        refused = AIMessage("No.", response_metadata={"finish_reason": "content_filter"})
+        model = scripted(refused)
+        with pytest.raises(OutputFormatError, match="a safety policy ended"):
+            (YES_NO | model).invoke("Well?")
+        assert len(model.prompts) == 1
 
     def test_it_streams_in_one_piece_when_it_may_change(self):
         chunks = list((YES_NO | scripted("Well, yes", "no")).stream("Well?"))

@@ -50,7 +50,7 @@ def test_all_formats_say_the_same(tmp_path, ending):
     path = tmp_path / f"guide{ending}"
     path.write_text(TEXTS[ending], encoding="utf-8")
     assert load_persona(path) == Persona(name="guide", **VALUES)
-    assert Persona.from_file(str(path)).name == "guide"
+    assert load_persona(str(path)).name == "guide"
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.errors import InvalidParameterError, PersonaError
-from langchain_qwen.personas.tasks import Code, classify, extract, solve, summarize, translate, write_code
+from langchain_qwen.personas.tasks import classify, extract, solve, summarize, translate, write_code
 from langchain_qwen.personas.tasks.solve import only_number
 from langchain_qwen.personas.tasks.summarize import pieces
-from langchain_qwen.personas.tasks.write_code import code_of, syntax_problem
+from langchain_qwen.personas.tasks.write_code import Code, code_of, syntax_problem
 
 
 class Scripted(GenericFakeChatModel):
@@ -64,6 +64,15 @@ def test_extract(qwen):
         paid: bool
 
     assert isinstance(extract(qwen, Order).invoke("Order 3, paid"), Order)
+
+
+async def test_a_task_is_a_tool_for_agents(qwen):
+    tool = classify(qwen, ["x", "y"]).as_tool(name="sort", description="Sorts a text.")
+    (argument,) = tool.args.values()
+    assert argument["type"] == "string"
+    assert tool.invoke("a").label in "xy"
+    assert (await tool.ainvoke("a")).label in "xy"
+    assert solve(qwen).get_input_jsonschema()["type"] == "string"
 
 
 class TestTranslate:
@@ -172,10 +181,14 @@ class TestSummarize:
         assert model.prompts[3][-1].text == "- part\n\n- part\n\n- part"
 
     def test_on_a_window(self, qwen):
-        """Real counts: no piece overflows the window of 2048 tokens."""
+        """Real counts: no piece overflows the window of 2048 tokens, however the model is wrapped."""
         model = qwen.model_copy(update={"max_tokens": 6})
-        result = summarize(model, bullets=1).invoke("The mill stands by the river. " * 160)
-        assert result.pieces > 1
+        for wrapped in (model, model.with_retry(), qwen.bind(max_tokens=6), model.with_fallbacks([model])):
+            result = summarize(wrapped, bullets=1).invoke("The mill stands by the river. " * 160)
+            assert result.pieces > 1
+
+    def test_another_model_that_is_wrapped(self):
+        assert summarize(scripted("- all").with_retry()).invoke("A short text.").text == "- all"
 
     def test_mistakes(self):
         with pytest.raises(InvalidParameterError, match="drop one"):

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage, SystemMessage
+from langchain_core.rate_limiters import BaseRateLimiter
 from pydantic import BaseModel
 
 from langchain_qwen import ChatQwen
@@ -61,6 +64,83 @@ async def test_wrapped_models_stay_guarded(wrap):
     assert "".join(chunk.text for chunk in wrap(guarded()).stream("hi")) == "write to [MAIL] now"
     assert "".join([chunk.text async for chunk in wrap(guarded()).astream("hi")]) == "write to [MAIL] now"
     assert [answer.text for answer in wrap(guarded()).batch(["a", "b"])] == ["write to [MAIL] now"] * 2
+
+
+class Heard(BaseCallbackHandler):
+    """What a handler is told of tokens."""
+
+    def __init__(self):
+        self.tags: list[list[str]] = []
+        self.metadata: list[dict] = []
+        self.tokens = 0
+
+    def on_chat_model_start(self, serialized, messages, *, tags=None, metadata=None, **kwargs):
+        self.tags.append(tags)
+        self.metadata.append(metadata)
+
+    def on_llm_new_token(self, token, **kwargs):
+        self.tokens += 1
+
+
+class Limiter(BaseRateLimiter):
+    acquired = 0
+
+    def acquire(self, *, blocking=True):
+        self.acquired += 1
+        return True
+
+    async def aacquire(self, *, blocking=True):
+        return self.acquire()
+
+
+class TestWhatIsSetForTheModelCountsForTheGuardedOne:
+    async def test_rate_limiter(self, tiny_checkpoint):
+        limiter = Limiter()
+        model = PARSER.guard(ChatQwen(model=str(tiny_checkpoint), max_tokens=2, rate_limiter=limiter))
+        model.invoke("x")
+        list(model.stream("x"))
+        await model.ainvoke("x")
+        assert len([chunk async for chunk in model.astream("x")]) > 0
+        assert limiter.acquired == 4
+
+    @pytest.mark.parametrize("settings", [{}, {"streaming": True}, {"streaming": False}])
+    def test_callbacks_tags_metadata_and_streaming(self, tiny_checkpoint, settings):
+        heard = Heard()
+        settings = {**settings, "callbacks": [heard], "tags": ["mine"], "metadata": {"who": "me"}, "name": "named"}
+        model = ChatQwen(model=str(tiny_checkpoint), max_tokens=4, temperature=0, **settings)
+        model.invoke("x")
+        tokens, heard.tokens = heard.tokens, 0
+        guarded = PARSER.guard(model)
+        guarded.invoke("x")
+        assert heard.tags == [["mine"]] * 2
+        assert [metadata["who"] for metadata in heard.metadata] == ["me"] * 2
+        assert (heard.tokens > 0) == (tokens > 0) == settings.get("streaming", False)
+        assert guarded.get_name() == "named"
+        assert len(list(guarded.stream("x"))) == 1 if settings.get("streaming") is False else True
+        assert "langchain-qwen" in model.metadata["lc_versions"]
+        assert guarded.metadata is not model.metadata
+
+    async def test_disabled_streaming(self, tiny_checkpoint):
+        tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+        for disabled, bound in ((True, []), ("tool_calling", [tool])):
+            model = ChatQwen(model=str(tiny_checkpoint), max_tokens=9, temperature=0, disable_streaming=disabled)
+            guarded = PARSER.guard(model).bind_tools(bound)
+            assert len(list(guarded.stream("x"))) == len([chunk async for chunk in guarded.astream("x")]) == 1
+
+    def test_output_version(self, tiny_checkpoint):
+        model = PARSER.guard(ChatQwen(model=str(tiny_checkpoint), max_tokens=4, temperature=0, output_version="v1"))
+        (block,) = model.invoke("x").content
+        assert block["type"] == "text"
+
+    def test_caches(self, tiny_checkpoint):
+        cache = InMemoryCache()
+        model = ChatQwen(model=str(tiny_checkpoint), max_tokens=4, temperature=0, cache=cache)
+        assert PARSER.guard(model).invoke("x").text == PARSER.guard(model).invoke("x").text
+        assert len(cache._cache) == 1
+        model.invoke("x")  # what is not guarded has its own entry
+        assert len(cache._cache) == 2
+        SafetyParser(PARSER.policy, language="de").guard(model).invoke("x")  # it may be refused in German
+        assert len(cache._cache) == 3
 
 
 async def test_no_event_of_a_guarded_model_shows_what_was_masked():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 import subprocess
 import sys
@@ -68,6 +69,10 @@ def test_the_key_is_never_shown(caplog):
     text, events = filtering.scan(f"is {SSN}")
     shown = f"{caplog.text}{text}{events}{filtering!r}{vars(filtering)}{filtering.new_filter().__dict__}"
     assert KEY.decode() not in shown
+
+
+def test_a_pickle_keeps_the_tags():
+    assert tag(pickle.loads(pickle.dumps(parser(KEY)))) == tag(parser(KEY))
 
 
 def chain_of_overlaps(length):

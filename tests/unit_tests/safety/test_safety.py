@@ -7,6 +7,7 @@ import logging
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import ModelFallbackMiddleware, wrap_model_call
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
@@ -15,7 +16,8 @@ from langchain_core.runnables import RunnableLambda
 
 from langchain_qwen.errors import BlockedInputError, PolicyError
 from langchain_qwen.middleware import SafetyMiddleware
-from langchain_qwen.safety import Detector, InputGuard, Policy, SafetyParser, is_refusal, show_findings
+from langchain_qwen.safety import Detector, InputGuard, Policy, SafetyParser, show_findings
+from langchain_qwen.safety.refusals import is_refusal
 
 REFUSAL = "I can't help with that."
 
@@ -211,6 +213,48 @@ def call(args):
     return AIMessage("", tool_calls=[{"name": "send", "args": args, "id": "1"}])
 
 
+class Traced(BaseCallbackHandler):
+    """Runs by name, with the number of those that ended, and the events of each."""
+
+    run_inline = True
+
+    def __init__(self):
+        self.names, self.ended, self.events = {}, [], []
+
+    def on_chain_start(self, serialized, inputs, *, run_id, **kwargs):
+        self.names[run_id] = kwargs["name"]
+
+    def on_chain_end(self, outputs, *, run_id, **kwargs):
+        self.ended.append((self.names[run_id], getattr(outputs, "content", outputs)))
+
+    def on_custom_event(self, name, data, *, run_id, **kwargs):
+        self.events.append((self.names[run_id], data["rule"], data["start"]))
+
+
+@pytest.mark.parametrize("action", ["redact", "block"])
+async def test_a_parser_has_a_run_in_streams_too(action):
+    parser = SafetyParser(make_policy(rule("email", action)))
+    seen = []
+    for chained in (False, True):
+        for way in ("invoke", "stream", "ainvoke", "astream"):
+            one, traced = ((fake(AIMessage("one a@b.com two")) | parser) if chained else parser), Traced()
+            asked, config = ("hi" if chained else "one a@b.com two"), {"callbacks": [traced]}
+            match way:
+                case "invoke":
+                    one.invoke(asked, config)
+                case "ainvoke":
+                    await one.ainvoke(asked, config)
+                case "stream":
+                    list(one.stream(asked, config))
+                case _:
+                    _ = [piece async for piece in one.astream(asked, config)]
+            assert ("SafetyParser", "r", 4) in traced.events, (chained, way)
+            assert len(traced.events) == 1
+            (text,) = (text for name, text in traced.ended if name == "SafetyParser")
+            seen.append((chained, text[0] if isinstance(text, list) else text))
+    assert len(set(seen)) == 2
+
+
 def test_tool_arguments_are_cleaned_whole():
     parser = SafetyParser(make_policy(rule("email")))
     args = {"to": 'say "a@b.com"\nc@d.com', "n": [1, {"x": "plain ü"}]}
@@ -351,3 +395,42 @@ def test_agents():
     assert replaced[0].text == "[removed by in]"
     with pytest.raises(BlockedInputError):
         agent("error").invoke({"messages": [("user", "forbidden")]})
+
+
+class SecondPolicy(SafetyMiddleware):
+    """LangChain takes one middleware of a name."""
+
+
+@wrap_model_call
+def assigned(request, handler):
+    with pytest.deprecated_call():
+        request.model = fake(AIMessage("Write to k@l.com now."))
+    return handler(request)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(
+    "taking_another",
+    [
+        lambda other: ModelFallbackMiddleware(other),
+        lambda other: wrap_model_call(lambda request, handler: handler(request.override(model=other))),
+        lambda _: assigned,
+    ],
+    ids=["fallback", "override", "assignment"],
+)
+def test_a_model_that_another_middleware_takes_is_guarded_too(taking_another, place):
+    """Whichever of them stands first, and under two policies, each of which looks once."""
+    mails, words = make_policy(rule("email")), make_policy(rule({"pattern": "now"}, id="w"))
+    middleware = [SafetyMiddleware(SafetyParser(mails)), SecondPolicy(SafetyParser(words))]
+
+    def agent():
+        other = taking_another(fake(AIMessage("Write to k@l.com now.")))
+        ordered = [*middleware, other] if place == "after" else [other, *middleware]
+        return create_agent(fake(), [], middleware=ordered)
+
+    asked = {"messages": [("user", "hi")]}
+    answer = agent().invoke(asked)["messages"][-1]
+    assert answer.text == "Write to [R] [W]."
+    streamed = [chunk for chunk, _ in agent().stream(asked, stream_mode="messages") if chunk.type != "ai"]
+    assert not any("@" in chunk.text for chunk in streamed)
+    assert "".join(chunk.text for chunk in streamed) == answer.text

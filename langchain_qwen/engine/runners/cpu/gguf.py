@@ -25,7 +25,7 @@ from langchain_qwen.engine.runners.cpu.packing import (
     pack,
     repack,
 )
-from langchain_qwen.engine.runners.cpu.source import CHECKED_AT_ONCE, Matrix
+from langchain_qwen.engine.runners.cpu.source import CHECKED_AT_ONCE, Maker, Matrix
 from langchain_qwen.errors import IncompleteCheckpointError
 
 BF16_GROUP = 32
@@ -111,7 +111,7 @@ class GgufRows:
         return dequantize(self._blocks[rows], self._kind)
 
 
-class AsTheFileHasIt:
+class AsTheFileHasIt(Maker):
     """Makes the packed matrices of a GGUF file, code for code; what is in floating point is held in bf16."""
 
     title = "Repacking the weights (once)"
@@ -131,12 +131,7 @@ class AsTheFileHasIt:
 
     def form(self, matrix: Matrix) -> Form:
         """How a part will be held."""
-        shapes = [self.shape(layer) for layer in matrix.layers]
-        format_, group = self._form_of(matrix.layers[0])
-        return Form(format_, group, sum(rows for rows, _ in shapes), shapes[0][1])
-
-    def order(self, matrix: Matrix) -> None:
-        """Columns keep their order."""
+        return Form(*self._form_of(matrix.layers[0]), *self.size(matrix))
 
     def pack(self, matrix: Matrix, pool: ThreadPoolExecutor) -> Packed:
         """Interleave the codes of a part."""

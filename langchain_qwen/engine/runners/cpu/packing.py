@@ -90,7 +90,7 @@ def check_shape(rows: int, cols: int, group: int) -> None:
     if rows < 1 or cols < 1 or group not in range(32, MAX_GROUP + 1, 32) or rows % 8 or cols % group:
         raise UnsupportedModelError(
             f"a weight matrix of {rows} x {cols} cannot be held in panels of 8 rows and groups of {group} columns; "
-            "use precision='bf16' or 'fp32', or another group size"
+            "use precision='bf16' or 'fp32'"
         )
 
 

@@ -19,7 +19,7 @@ from langchain_qwen.checkpoints.quantisation import Quantisation
 from langchain_qwen.checkpoints.safetensors_file import as_float32
 from langchain_qwen.engine.runners.cpu.library import INT4, INT8
 from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Codes, Form, Packed, pack, pack_codes
-from langchain_qwen.engine.runners.cpu.source import Matrix, Source
+from langchain_qwen.engine.runners.cpu.source import Maker, Matrix, Source
 from langchain_qwen.errors import IncompleteCheckpointError, UnsupportedModelError
 
 logger = logging.getLogger(__name__)
@@ -51,10 +51,11 @@ class _Linear:
         return ((codes - self.zero[..., None]) * self.scale[..., None]).reshape(rows, -1)
 
 
-class Prequantised:
+class Prequantised(Maker):
     """Makes the packed matrices of a GPTQ or AWQ checkpoint.
 
-    Matrices that the checkpoint leaves unquantised, such as the head, are rounded to int8.
+    Matrices that the checkpoint leaves unquantised, such as the head, are rounded to int8; so are those whose layers
+    differ in how they are quantised, all together.
     """
 
     title = "Repacking the quantised weights (once)"
@@ -75,17 +76,10 @@ class Prequantised:
 
     def form(self, matrix: Matrix) -> Form:
         """How a matrix will be held."""
-        rows, cols = 0, 0
-        for name in matrix.layers:
-            part_rows, cols = self.shape(name)
-            rows += part_rows
+        rows, cols = self.size(matrix)
         if self._is_exact(matrix):
             return Form(self._format, self._held_group(cols), rows, cols)
         return Form(INT8, DEFAULT_GROUP, rows, cols)
-
-    def split(self, matrix: Matrix) -> list[Matrix]:
-        """See `Maker.split`: rounded together where they differ."""
-        return [matrix]
 
     def order(self, matrix: Matrix) -> NDArray[np.int32] | None:
         """Where a matrix with act-order wants its inputs from; None for the order that they come in."""

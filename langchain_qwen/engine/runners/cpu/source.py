@@ -1,8 +1,10 @@
-"""The tensors of a checkpoint, and which of them the engine runs as one matrix."""
+"""The tensors of a checkpoint, which of them the engine runs as one matrix, and what makes these."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from langchain_qwen.checkpoints.folder import weight_files
 from langchain_qwen.checkpoints.limits import head_dim
 from langchain_qwen.checkpoints.safetensors_file import TensorFile, as_float32
+from langchain_qwen.engine.runners.cpu.packing import Form, Packed
 from langchain_qwen.errors import IncompleteCheckpointError, UnsupportedModelError
 
 FLOATS = (np.uint16, np.float16, np.float32)  # bf16 comes as uint16
@@ -129,6 +132,43 @@ def matrices(source: Names, num_layers: int) -> Iterator[Matrix]:
         yield Matrix(f"{i}.down", (mlp + "down_proj",), is_fed=True)
     own_head = any(f"lm_head.{tensor}" in source for tensor in ("weight", "qweight"))
     yield Matrix("head", ("lm_head" if own_head else "model.embed_tokens",))
+
+
+def feeding(source: Names, num_layers: int) -> dict[str, str]:
+    """For each weight the name of the matrix that it is a part of, whose inputs are its own."""
+    return {weight: matrix.name for matrix in matrices(source, num_layers) for weight in matrix.weights}
+
+
+class Maker(ABC):
+    """Turns the tensors of a checkpoint into the engine's matrices."""
+
+    title: str
+    """What it does, for the progress bar."""
+
+    @abstractmethod
+    def shape(self, layer: str) -> tuple[int, int]:
+        """Rows and columns of a layer, as the checkpoint has it."""
+
+    def size(self, matrix: Matrix) -> tuple[int, int]:
+        """Rows and columns of a matrix, once the shapes of its layers are known to be right."""
+        shapes = [self.shape(layer) for layer in matrix.layers]
+        return sum(rows for rows, _ in shapes), shapes[0][1]
+
+    def split(self, matrix: Matrix) -> list[Matrix]:
+        """The parts of a matrix that are not held in one form; it alone, as a rule."""
+        return [matrix]
+
+    @abstractmethod
+    def form(self, matrix: Matrix) -> Form:
+        """How a matrix will be held."""
+
+    def order(self, matrix: Matrix) -> NDArray[np.int32] | None:  # noqa: ARG002
+        """Which input each of its columns takes; None, as a rule, for the order that they come in."""
+        return None
+
+    @abstractmethod
+    def pack(self, matrix: Matrix, pool: ThreadPoolExecutor) -> Packed:
+        """Make it, on the pool's threads."""
 
 
 def check_shapes(config: Mapping[str, Any], wanted: Iterable[Matrix], shape: Callable[[str], tuple[int, int]]) -> None:

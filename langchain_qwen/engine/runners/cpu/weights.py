@@ -29,7 +29,7 @@ from langchain_qwen.engine.runners.cpu.gguf import AsTheFileHasIt, GgufRows, Ggu
 from langchain_qwen.engine.runners.cpu.library import BF16, INT4, INT8
 from langchain_qwen.engine.runners.cpu.packing import DEFAULT_GROUP, Form, Packed, check_shape, int4_form, pack
 from langchain_qwen.engine.runners.cpu.prequantised import Prequantised
-from langchain_qwen.engine.runners.cpu.source import Matrix, Names, Source, check_shapes, matrices
+from langchain_qwen.engine.runners.cpu.source import Maker, Matrix, Names, Source, check_shapes, matrices
 from langchain_qwen.errors import CheckpointError, UnsafeCacheError
 
 logger = logging.getLogger(__name__)
@@ -91,64 +91,26 @@ class Tensors(Names, Protocol):
         ...
 
 
-class Maker(Protocol):
-    """Turns the tensors of a checkpoint into the engine's matrices."""
-
-    @property
-    def title(self) -> str:
-        """What it does, for the progress bar."""
-        ...
-
-    def shape(self, layer: str) -> tuple[int, int]:
-        """Rows and columns of a layer, as the checkpoint has it."""
-        ...
-
-    def split(self, matrix: Matrix) -> list[Matrix]:
-        """The parts of a matrix that are not held in one form; it alone, as a rule."""
-        ...
-
-    def form(self, matrix: Matrix) -> Form:
-        """How a matrix will be held, once the shapes of its layers are known to be right."""
-        ...
-
-    def order(self, matrix: Matrix) -> NDArray[np.int32] | None:
-        """Which input each of its columns takes; None for the order that they come in."""
-        ...
-
-    def pack(self, matrix: Matrix, pool: ThreadPoolExecutor) -> Packed:
-        """Make it, on the pool's threads."""
-        ...
-
-
-class Rounding:
+class Rounding(Maker):
     """Rounds a checkpoint in floating point."""
 
     title = "Quantising the weights (once)"
 
-    def __init__(self, source: Source, format_: int, group: int | None):
+    def __init__(self, source: Source, format_: int):
         self._source = source
         self._format = format_
-        self._group = group
 
     def shape(self, layer: str) -> tuple[int, int]:
         """See `Maker.shape`."""
         rows, cols = self._source.floats(f"{layer}.weight").shape
         return rows, cols
 
-    def split(self, matrix: Matrix) -> list[Matrix]:
-        """See `Maker.split`."""
-        return [matrix]
-
     def form(self, matrix: Matrix) -> Form:
         """See `Maker.form`."""
-        shapes = [self.shape(layer) for layer in matrix.layers]
-        rows, cols = sum(rows for rows, _ in shapes), shapes[0][1]
-        if self._format == INT4 and self._group is None:
+        rows, cols = self.size(matrix)
+        if self._format == INT4:
             return Form(*int4_form(cols), rows, cols)
-        return Form(self._format, self._group or DEFAULT_GROUP, rows, cols)
-
-    def order(self, matrix: Matrix) -> None:
-        """See `Maker.order`."""
+        return Form(self._format, DEFAULT_GROUP, rows, cols)
 
     def pack(self, matrix: Matrix, pool: ThreadPoolExecutor) -> Packed:
         """See `Maker.pack`."""
@@ -164,7 +126,6 @@ def load_weights(
     fingerprint: str,
     cache_folder: Path,
     num_threads: int,
-    group: int | None = None,
     quantisation: Quantisation | None = None,
     gguf: Sequence[Path] = (),
 ) -> ModelWeights:
@@ -177,8 +138,6 @@ def load_weights(
         fingerprint: Names the checkpoint's exact weights.
         cache_folder: Where packed weights are kept.
         num_threads: Threads for packing.
-        group: Columns that share a scale, in plain groups; None is what serves best: for int4 groups of 32 within
-            super-blocks, for int8 groups of 64.
         quantisation: How a checkpoint that is quantised already is stored; its groups are kept.
         gguf: The files that hold the weights instead of the folder; `precision` is then "gguf" for all of them as
             they are, or int4.
@@ -189,7 +148,7 @@ def load_weights(
         UnsupportedModelError: The kernels are not made for these sizes.
     """
     check_config(config, str(folder))
-    source, maker, kind = _maker(folder, precision, group, quantisation, gguf)
+    source, maker, kind = _maker(folder, precision, quantisation, gguf)
     whole = list(matrices(source, config["num_hidden_layers"]))
     check_shapes(config, whole, maker.shape)
     wanted = [part for matrix in whole for part in maker.split(matrix)]
@@ -210,7 +169,7 @@ def load_weights(
 
 
 def _maker(
-    folder: Path, precision: str, group: int | None, quantisation: Quantisation | None, gguf: Sequence[Path]
+    folder: Path, precision: str, quantisation: Quantisation | None, gguf: Sequence[Path]
 ) -> tuple[Tensors, Maker, str]:
     """Where the tensors come from, what makes the matrices of them, and a name for what comes out."""
     if gguf:
@@ -219,7 +178,7 @@ def _maker(
     source = Source(folder)
     if quantisation is not None:
         return source, Prequantised(source, quantisation), quantisation.method
-    return source, Rounding(source, FORMATS[precision], group), precision if group is None else f"{precision}-g{group}"
+    return source, Rounding(source, FORMATS[precision]), precision
 
 
 def _pack_all(source: Tensors, maker: Maker, wanted: list[Matrix], num_threads: int) -> dict[str, Packed]:

@@ -64,6 +64,11 @@ typedef struct {
     void (*to_half)(const float *x, int n, uint16_t *y);
 } lq_kernels;
 
+// What each file of arch/ ends with. Those two it may have of its own; the others have the names of their fields.
+#define LQ_TABLE(table, title, storing, multiplying)                                                                  \
+    const lq_kernels table = {.name = title, .store_acts = storing, .multiply = multiplying, .rms_norm = rms_norm,    \
+                              .add = add, .silu_multiply = silu_multiply, .attend = attend, .to_half = to_half};
+
 extern const lq_kernels lq_kernels_portable, lq_kernels_avx2, lq_kernels_vnni, lq_kernels_avxvnni, lq_kernels_avx512, lq_kernels_amx,
     lq_kernels_neon, lq_kernels_i8mm;
 

@@ -140,13 +140,4 @@ static void multiply_amx(const lq_matrix *w, const lq_acts *acts, int tokens, in
     }
 }
 
-const lq_kernels lq_kernels_amx = {
-    .name = "amx",
-    .store_acts = store_rows,
-    .multiply = multiply_amx,
-    .rms_norm = rms_norm,
-    .add = add,
-    .silu_multiply = silu_multiply,
-    .attend = attend,
-    .to_half = to_half,
-};
+LQ_TABLE(lq_kernels_amx, "amx", store_rows, multiply_amx)

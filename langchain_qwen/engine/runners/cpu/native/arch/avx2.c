@@ -68,13 +68,4 @@ INLINE void tile_int8(const int W, const uint8_t *block, const int32_t *x, const
 #include "attention.h"
 #include "x86_products.h"
 
-const lq_kernels lq_kernels_avx2 = {
-    .name = "avx2",
-    .store_acts = store_acts,
-    .multiply = multiply,
-    .rms_norm = rms_norm,
-    .add = add,
-    .silu_multiply = silu_multiply,
-    .attend = attend,
-    .to_half = to_half,
-};
+LQ_TABLE(lq_kernels_avx2, "avx2", store_acts, multiply)

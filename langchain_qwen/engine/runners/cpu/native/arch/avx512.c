@@ -2,13 +2,4 @@
 // Intel servers since 2019, AMD since Zen 4.
 #include "avx512.h"
 
-const lq_kernels lq_kernels_avx512 = {
-    .name = "avx512",
-    .store_acts = store_acts,
-    .multiply = multiply,
-    .rms_norm = rms_norm,
-    .add = add,
-    .silu_multiply = silu_multiply,
-    .attend = attend,
-    .to_half = to_half,
-};
+LQ_TABLE(lq_kernels_avx512, "avx512", store_acts, multiply)

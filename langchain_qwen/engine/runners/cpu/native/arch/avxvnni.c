@@ -12,13 +12,4 @@
 #include "attention.h"
 #include "x86_products.h"
 
-const lq_kernels lq_kernels_avxvnni = {
-    .name = "vnni",
-    .store_acts = store_acts,
-    .multiply = multiply,
-    .rms_norm = rms_norm,
-    .add = add,
-    .silu_multiply = silu_multiply,
-    .attend = attend,
-    .to_half = to_half,
-};
+LQ_TABLE(lq_kernels_avxvnni, "vnni", store_acts, multiply)

@@ -7,13 +7,4 @@
 #include "attention.h"
 #include "neon_products.h"
 
-const lq_kernels lq_kernels_neon = {
-    .name = "neon",
-    .store_acts = store_acts,
-    .multiply = multiply,
-    .rms_norm = rms_norm,
-    .add = add,
-    .silu_multiply = silu_multiply,
-    .attend = attend,
-    .to_half = to_half,
-};
+LQ_TABLE(lq_kernels_neon, "neon", store_acts, multiply)

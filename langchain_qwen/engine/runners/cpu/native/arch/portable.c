@@ -113,13 +113,4 @@ static void to_half(const float *x, int n, uint16_t *y) {
     for (int i = 0; i < n; i++) y[i] = lq_float_to_half(x[i]);
 }
 
-const lq_kernels lq_kernels_portable = {
-    .name = "portable",
-    .store_acts = store_acts,
-    .multiply = multiply,
-    .rms_norm = rms_norm,
-    .add = add,
-    .silu_multiply = silu_multiply,
-    .attend = attend,
-    .to_half = to_half,
-};
+LQ_TABLE(lq_kernels_portable, "portable", store_acts, multiply)
