@@ -152,6 +152,8 @@ def test_the_surer_the_model_the_smaller_the_risk():
     assert risk(confirms=0.99) <= risk(confirms=0.5) <= risk(confirms=0.01)
     assert risk(states=lambda _: 0.99) <= risk(states=lambda _: 0.01)
     assert risk(log_probability=-0.01) <= risk(log_probability=-3.0)
+    # What it finds when it reads the nearest sentences alone.
+    assert risk(finds="19 March 1932") < risk(finds="Ana Ferreira")
 
 
 def test_an_answer_that_says_that_there_is_none_is_none():

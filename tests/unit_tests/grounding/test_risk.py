@@ -72,6 +72,32 @@ def test_what_is_shipped_knows_the_features_and_both_sizes(tmp_path):
         assert set(one.early.weights) == set(features.EARLY)
 
 
+@pytest.mark.parametrize(
+    ("found", "answer", "share"),
+    [
+        (None, "It opened in 1820.", 0),
+        ("1820", "It opened in 1820.", 1),
+        ("1820", "It opened in 1931.", 0),
+        ("15 minutes", "The delay is fifteen minutes.", 1),
+        ("the Pike family", "It was built by the Pike brothers.", 2 / 3),
+        ("yes", "Yes, both are described as genera.", 1),
+        ("No", "Yes, both are.", 0),
+        ("yes", "Both are described as genera.", 0.5),
+        ("...", "It opened in 1820.", 0),
+        ("1820", "", 0),
+    ],
+)
+def test_two_answers_agree_as_far_as_the_one_holds_the_words_of_the_other(found, answer, share):
+    assert features.agreed(found, answer) == pytest.approx(share)
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_what_agrees_is_a_share_and_whole_for_the_same_words(found, answer):
+    assert 0 <= features.agreed(found, answer) <= 1
+    if features.agreed(found, found):
+        assert features.agreed(found, found) == 1
+
+
 FACTS = {"Ulm": "1901", "Kiel": "1877", "Rome": "1955", "Oslo": "1820", "Bern": "1760"}
 
 
