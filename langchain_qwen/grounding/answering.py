@@ -32,6 +32,9 @@ Question = LanguageModelInput
 Event = AnswerText | Citation | GroundedAnswer
 JudgeFunction = Callable[[str, str, str], bool]
 
+# A retriever of the user's has its own limit, and an answer may stand in its last document.
+_MOST_RETRIEVED = 20
+_NEAREST = 6
 _LOST = (
     "no log probabilities, or a window too small for checks: risk is read from words alone, and conflicts are not "
     "confirmed by the model",
@@ -80,7 +83,8 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             which nearly all right answers (0.95) were kept when the calibration was made. None answers always.
         calibration: How risk is read off: a file that `python -m langchain_qwen.grounding calibrate` wrote for your
             model or documents; None for what comes with the package.
-        max_passages: How many retrieved passages are looked at.
+        max_passages: How many passages are shown at most; None for all that a retriever gives, up to 20, and of
+            documents or texts the nearest 6.
         max_prompt_tokens: The most tokens of a prompt with its passages, exact for models on this machine.
         max_answer_tokens: The longest answer.
         on_unsupported: What becomes of a sentence that its quotes do not support: "drop" it, "flag" it, or "abstain".
@@ -111,7 +115,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         embeddings: Embeddings | None = None,
         abstain_above: float | Literal["calibrated"] | None = "calibrated",
         calibration: str | Path | None = None,
-        max_passages: int = 6,
+        max_passages: int | None = None,
         max_prompt_tokens: int = 2048,
         max_answer_tokens: int = 256,
         on_unsupported: Literal["drop", "flag", "abstain"] = "drop",
@@ -131,6 +135,8 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         if not 0 <= min_coverage <= 1:
             raise InvalidParameterError(f"min_coverage={min_coverage}: give a share from 0 to 1")
         check_limit("abstain_above", abstain_above)
+        if max_passages is None:
+            max_passages = _MOST_RETRIEVED if isinstance(retriever, Runnable) else _NEAREST
         counts = {"passages": max_passages, "prompt_tokens": max_prompt_tokens, "answer_tokens": max_answer_tokens}
         for name, value in counts.items():
             if value < 1:

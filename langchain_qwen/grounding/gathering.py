@@ -52,7 +52,9 @@ class Gathering:
         documents = yield from self._retrieve()
         self._meter.retrieved()
         self.read, self.left_out = self._passages(documents)
-        self.looked_at = self.read[: self._settings.max_passages]
+        most = self._settings.max_passages
+        self.looked_at = self.read[:most]
+        self.left_out += [passage.left_out("too many") for passage in self.read[most:]]
         if not self.looked_at:
             return AbstainReason.NOTHING_RETRIEVED
         if self._is_later():

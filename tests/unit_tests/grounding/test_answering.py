@@ -340,6 +340,16 @@ def test_what_does_not_fit_is_told():
     assert [(one.document_id, one.reason) for one in answer.left_out] == [("mill", "no room"), ("bridge", "no room")]
 
 
+def test_all_that_a_retriever_gives_is_shown_unless_there_is_a_limit():
+    documents = [Document(id=str(number), page_content=f"The bridge has arch number {number}.") for number in range(25)]
+    for limit, shown in ((None, 20), (3, 3)):
+        model = bridge_model()
+        answer = answerer(model, documents, max_passages=limit).invoke("How many arches has the bridge?")
+        assert model.prompts[0][0].text.count("The bridge has arch") == shown
+        left_out = [(one.document_id, one.reason) for one in answer.left_out]
+        assert left_out == [(str(number), "too many") for number in range(shown, 25)]
+
+
 def test_bad_input():
     model = ScriptedModel()
     for options, name in (
