@@ -107,8 +107,8 @@ class LeftOut(Frozen):
     source_start: int
     source_end: int
     reason: str
-    """"duplicate", "no room", "too many" beyond `max_passages`, or "too long" for what comes after the first two million
-    characters."""
+    """"duplicate", "no room", "too many" beyond `max_passages`, or "too long" for what comes after the first two
+    million characters."""
 
 
 class Figures(Frozen):
