@@ -44,7 +44,8 @@ def contains_answer(text: str, groups: Sequence[Sequence[str]]) -> bool:
         if not wanted:
             return False
         if re.fullmatch(r"[\x00-\x7f]+", wanted):
-            return re.search(rf"(?<![\w.]){re.escape(wanted)}(?!\w)", said) is not None
+            # Only ASCII letters and digits go on with it: 在1237年 holds 1237.
+            return re.search(rf"(?<![\w.]){re.escape(wanted)}(?!\w)", said, re.ASCII) is not None
         return wanted.replace(" ", "") in unspaced
 
     return bool(groups) and all(any(held(answer) for answer in group) for group in groups)

@@ -16,6 +16,8 @@ from benchmarks.grounding_judging import abstains, asserts_wrongly, contains_ans
         ("获奖者是全红婵和陈芋汐", [["全红婵"], ["陈芋汐"]], True),
         ("获奖者是全红婵", [["全红婵"], ["陈芋汐"]], False),
         ("the catholics", [["Catholic"]], False),
+        ("入侵是在1237年", [["1237"]], True),
+        ("增速为13%", [["3%"]], False),
         ("anything", [[]], False),
     ],
 )
