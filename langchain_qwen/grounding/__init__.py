@@ -2,14 +2,12 @@
 
 from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.answering import GroundedAnswerer
-from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF
 from langchain_qwen.grounding.guard import CutoffGuard, CutoffVerdict, Timing
 from langchain_qwen.grounding.retrieving import BM25Retriever, HybridRetriever, split_documents
 from langchain_qwen.grounding.tool import retriever_tool
 from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation
 
 __all__ = [
-    "KNOWLEDGE_CUTOFF",
     "AbstainReason",
     "AnswerText",
     "BM25Retriever",

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from langchain_core.documents import Document
@@ -158,6 +159,7 @@ def calibrate(observations: Sequence[Observation], *, model: str, made: str) -> 
         )
     found = _fitted(used, model, made)
     limits = {name: _limit(observations, judged_elsewhere(observations, name)) for name in ("early", "whole", "words")}
+    limits["glance"] = round(median(found.glance.chance(one.features) for one in observations), 4)
     return found.model_copy(
         update={name: getattr(found, name).model_copy(update={"limit": limit}) for name, limit in limits.items()}
     )
@@ -176,6 +178,7 @@ def _fitted(used: Sequence[Observation], model: str, made: str) -> Calibration:
     return Calibration(
         model=model,
         made=made,
+        glance=fitted(features.GLANCE),
         early=fitted(features.EARLY),
         whole=fitted(features.WHOLE),
         words=fitted(features.WORDS),

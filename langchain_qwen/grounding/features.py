@@ -21,10 +21,11 @@ _YES_OR_NO = (["yes"], ["no"])
 _OTHER_SCRIPT = regex.compile(r"(?!\p{Latin})\p{L}")
 
 # What each model of `risk.Calibration` is fitted on.
-EARLY = ("early", "asked_share", "asked_near", "asked_missing", "other_script")
+GLANCE = ("asked_share", "asked_near", "asked_missing", "other_script")
+EARLY = ("early", *GLANCE)
 _FOUND = ("stated", "agreed", "confirmed")
 _SAID = ("said_share", "said_missing", "said_near", "supporters", "kind_wrong")
-WORDS = ("asked_share", "asked_near", "asked_missing", "other_script", *_SAID)
+WORDS = (*GLANCE, *_SAID)
 # Beside odds, the words that question and passages share tell nothing more, and count against questions in other words.
 WHOLE = ("other_script", *_SAID, *_FOUND, "mean_log_probability", "least_log_probability")
 # What can only raise the risk; all others can only lower it.

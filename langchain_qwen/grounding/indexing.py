@@ -15,7 +15,8 @@ from pydantic import ConfigDict
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.grounding.retrieving import BM25Retriever, HybridRetriever, split_documents
 from langchain_qwen.grounding.steps import Across
-from langchain_qwen.personas import detect, language_of
+from langchain_qwen.personas.detection import detect
+from langchain_qwen.personas.languages import language_of
 
 _CHUNK_TOKENS = 200
 _SAMPLE = 4000  # characters from which the documents' language is told

@@ -11,12 +11,23 @@ _ASKING = (
     r"quién(?:es)?|qué|cuándo|dónde|cuál(?:es)?|cómo|cuánt[oa]s?|chi|che|quando|dove|quale|quali|come|quant[oiae]|"
     r"quem|onde|qual|quais|кто|что|когда|где|куда|како[йвгм]\w*|почему|как|сколько"
 )
+# What two facts about one thing are called: "the date and place of the crash".
+_FACTS = (
+    r"dates?|times?|days?|years?|places?|locations?|venues?|names?|authors?|directors?|price|cost|length|height|width|"
+    r"depth|weight|size|area|population|number|capital|reason|cause|winners?|age|nationality|occupation|address"
+)
+_FACTS_ZH = (
+    "时间|日期|年份|地点|位置|地址|名字|姓名|名称|作者|导演|主演|价格|票价|费用|长度|高度|宽度|深度|重量|面积|人口|数量|人数|"
+    "原因|结果|冠军|亚军|首都|国籍|职业|年龄|生日"
+)
 _JOINED = regex.compile(
     # a second question word behind "and": "when was it built, and who built it?"
     rf"\b(?:{_ASKING})\b.*\b(?:and|und|et|y|e|и)\s+(?:\p{{L}}{{1,4}}\s+)?(?:{_ASKING})\b"
     r"|[?？].+[?？]|\brespectively\b|\bjeweils\b|\brespectivement\b|\brespectivamente\b|соответственно|分别"
     # 谁写了这首歌，什么时候发行的？
-    r"|(?:谁|什么|哪|几|多少|如何|怎|为何).+[，,和及与、].*(?:谁|什么|哪|几|多少|如何|怎|为何)",
+    r"|(?:谁|什么|哪|几|多少|如何|怎|为何).+[，,和及与、].*(?:谁|什么|哪|几|多少|如何|怎|为何)"
+    rf"|\b(?:{_FACTS})\s+and\s+(?:the\s+|its\s+|their\s+)?(?:{_FACTS})\b"
+    rf"|(?:{_FACTS_ZH})(?:和|与|及|以及|、)[^，。？]{{0,4}}?(?:{_FACTS_ZH})",
     regex.IGNORECASE | regex.DOTALL,
 )
 _LINE = regex.compile(r"^\s*\d+[.)]\s*(.+?)\s*$", regex.MULTILINE)

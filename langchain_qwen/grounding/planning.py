@@ -71,7 +71,7 @@ class _Answering:
         if not parts:  # an answer to the whole in which no part is found was split wrongly
             missing = []
         if fit:
-            parts = [(part, one) for part, one in parts if part.rstrip(".") not in answer]
+            parts = [(part, one) for part, one in parts if part.rstrip(".。") not in answer]
         else:
             composer = Composer(live=False)
         for part, _ in parts:
@@ -99,6 +99,10 @@ class _Answering:
         """Before text is passed on live: whether the passages are too unlikely to state the answer."""
         settings = self._settings
         if settings.abstain_above is None or not settings.tells_odds:
+            return False
+        glance = settings.calibration.glance
+        # Hardly any of these abstains, and asking takes a second.
+        if settings.abstain_above == "calibrated" and glance.chance(self._features) <= glance.limit:
             return False
         message = yield from self._ask_one(prompts.stated(quoter.excerpt(), self._question), **ONE_TOKEN)
         self._features["early"] = prompts.log_odds(message)

@@ -59,6 +59,8 @@ class Calibration(BaseModel):
     Attributes:
         model: Which model it was made with.
         made: How it was made.
+        glance: From the words of question and passages alone; its limit is the risk below which half of the questions
+            were, where the model need not be asked before an answer is passed on.
         early: From what is known before there is an answer.
         whole: From all that is known of an answer.
         words: From its words alone, for models that report no log probabilities.
@@ -69,6 +71,7 @@ class Calibration(BaseModel):
 
     model: str
     made: str
+    glance: Logistic
     early: Logistic
     whole: Logistic
     words: Logistic

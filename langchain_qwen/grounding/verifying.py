@@ -12,15 +12,17 @@ from dataclasses import dataclass
 
 import regex
 
-from langchain_qwen.grounding.words import normalised, words
+from langchain_qwen.grounding.words import UNSPACED, normalised, words
 
 _NUMBER = regex.compile(r"(?<!\d)\d{1,3}(?:[.,'’\u00a0\u202f ]\d{3})+(?:[.,]\d+)?(?!\d)|\d+(?:[.,]\d+)?")
-_WITH_LETTERS = regex.compile(r"(?=\w*\d)(?=\w*\p{L})\w+")  # Q3, A320
+_IN_NAME = rf"(?:(?!{UNSPACED})\w)"
+_WITH_LETTERS = regex.compile(rf"(?={_IN_NAME}*\d)(?={_IN_NAME}*\p{{L}}){_IN_NAME}+")  # Q3, A320
 # As the prompt numbers them.
 _REFERENCE = regex.compile(r"\bpassages?\s+\d+(?:(?:,|\s+and)\s+\d+)*", regex.IGNORECASE)
 _ISO_DATE = regex.compile(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b")
 _QUOTED = regex.compile(r"[“«「『‘']([^“”«»「」『』‘’']{2,})[”»」』’'](?!\p{L})")
-_CAPITALISED = regex.compile(r"(?<![\p{L}\p{M}\p{N}])\p{Lu}[\p{L}\p{M}\p{N}'’-]*")
+_CAPITALISED = regex.compile(rf"(?<![\p{{L}}\p{{M}}\p{{N}}])\p{{Lu}}(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}'’-])*")
+_ERAS = frozenset({"ad", "bc", "bce", "ce"})
 _YEAR = regex.compile(r"(?<!\d)(?<!\d[.,])(?:1[5-9]|20)\d\d(?!\d)(?!\.\d+(?![\d.]))(?!,\d{3})")
 _SENTENCE_START = regex.compile(r"(?:^|[.!?:]\s+|\n)[\W_]*$")
 
@@ -207,7 +209,7 @@ def _missing_names(statement: str, known: set[str]) -> list[str]:
     missing = []
     for match in _CAPITALISED.finditer(statement):
         parts = words(match.group())
-        small = len(parts) == 1 and (parts[0] in _SMALL_WORDS or parts[0] in _MONTH_NUMBERS)
+        small = len(parts) == 1 and any(parts[0] in plain for plain in (_SMALL_WORDS, _MONTH_NUMBERS, _ERAS))
         if small or _begins_sentence(statement, match.start()):
             continue
         if not all(_known(part, known) for part in parts):

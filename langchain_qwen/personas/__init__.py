@@ -1,8 +1,7 @@
 """Who the model is, how it answers, and in which language."""
 
-from langchain_qwen.personas.detection import detect
 from langchain_qwen.personas.formats import BulletsForm, JsonForm, LabelsForm, SentencesForm, TableForm
-from langchain_qwen.personas.languages import WeakLanguageWarning, language_of
+from langchain_qwen.personas.languages import WeakLanguageWarning
 from langchain_qwen.personas.persona import Persona, builtin, builtins, load_persona, load_personas
 from langchain_qwen.personas.spec import Example
 
@@ -17,8 +16,6 @@ __all__ = [
     "WeakLanguageWarning",
     "builtin",
     "builtins",
-    "detect",
-    "language_of",
     "load_persona",
     "load_personas",
 ]

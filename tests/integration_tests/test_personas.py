@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from langchain_qwen import ChatQwen
-from langchain_qwen.personas import BulletsForm, LabelsForm, SentencesForm, TableForm, builtin, detect
-from langchain_qwen.personas.detection import main_script
+from langchain_qwen.personas import BulletsForm, LabelsForm, SentencesForm, TableForm, builtin
+from langchain_qwen.personas.detection import detect, main_script
 from langchain_qwen.personas.tasks import classify, extract, solve, summarize, translate, write_code
 
 MILL = (

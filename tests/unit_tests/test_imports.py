@@ -122,13 +122,13 @@ def part_of(module: str) -> str:
 # What users import. Whatever is not here may change with any release.
 PUBLIC = {
     "": "ChatQwen __version__ register_init_chat_model",
-    "grounding": "KNOWLEDGE_CUTOFF AbstainReason AnswerText BM25Retriever Citation CutoffGuard CutoffVerdict "
+    "grounding": "AbstainReason AnswerText BM25Retriever Citation CutoffGuard CutoffVerdict "
     "GroundedAnswer GroundedAnswerer HybridRetriever Timing retriever_tool split_documents",
     "history": "ConversationStats HistoryTrimmer OneWriterPerThread pin plot_window",
     "middleware": "CompactHistoryMiddleware CutoffMiddleware GroundingMiddleware HistoryMiddleware LoopGuard "
     "PersonaMiddleware SafetyMiddleware loop_in",
     "personas": "BulletsForm Example JsonForm LabelsForm Persona SentencesForm TableForm WeakLanguageWarning builtin "
-    "builtins detect language_of load_persona load_personas",
+    "builtins load_persona load_personas",
     "personas.tasks": "classify extract solve summarize translate write_code",
     "safety": "Action Category Detector InputGuard Policy Rule SafetyParser Severity show_findings",
 }

@@ -107,6 +107,17 @@ def test_streaming_gives_the_pieces_of_the_answer():
     assert len([e for e in live if isinstance(e, AnswerText)]) > 10
 
 
+def test_live_text_waits_for_a_question_only_where_the_words_leave_doubt():
+    def asked_first(question, **settings):
+        model = bridge_model()
+        list(answerer(model, on_unsupported="flag", **settings).stream(question))
+        return model.prompts[0][-1].text
+
+    assert "Context:" in asked_first("When was the bridge opened?")
+    assert "Does the passage state" in asked_first("Which hotel did Albert Meier found in 1815?")
+    assert "Does the passage state" in asked_first("When was the bridge opened?", abstain_above=0.5)
+
+
 @pytest.mark.parametrize("mode", ["drop", "flag", "abstain"])
 def test_a_sentence_without_support(mode):
     statements = "The bridge was opened in 1932. It cost 500 dollars."
@@ -283,6 +294,9 @@ def test_a_question_for_several_facts_is_answered_in_parts():
         ("Quand et où est-elle née ?", True),
         ("谁写了这首歌，什么时候发行的？", True),
         ("长江和黄河分别有多长？", True),
+        ("MU5735航班坠毁的时间和地点", True),
+        ("What were the date and place of the crash?", True),
+        ("Where do date palms and olive trees grow?", False),
         ("Who won the war between Sparta and Athens?", False),
         ("In which year did Marta and her team, who were favourites, win?", False),
         ("What was used to aid rescue and recovery efforts?", False),

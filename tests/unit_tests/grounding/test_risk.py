@@ -70,6 +70,7 @@ def test_what_is_shipped_knows_the_features_and_both_sizes(tmp_path):
         assert set(one.whole.weights) == set(features.WHOLE)
         assert set(one.words.weights) == set(features.WORDS)
         assert set(one.early.weights) == set(features.EARLY)
+        assert set(one.glance.weights) == set(features.GLANCE)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ def test_numbers_within_names():
     assert support("In Q3 revenue was $6.3 billion.", evidence, "What was the revenue in Q3?").missing == ()
     assert support("It makes the A320.", evidence).missing == ()
     assert support("It makes the A380.", evidence).missing == ("380", "A380")
+    assert support("MU5735航班在广西坠毁。", "客机在广西坠毁", "MU5735航班在哪里坠毁？").missing == ()
+    assert support("MU5736航班在广西坠毁。", "客机在广西坠毁", "MU5735航班在哪里坠毁？").missing == ("5736",)
     assert support("In the fourth quarter, 4 fell.", evidence).missing == ("4",)
 
 
@@ -127,3 +129,7 @@ def test_what_says_something(statement):
 def test_a_capital_within_a_word_begins_no_name():
     assert support("The iPod was sold on eBay.", "the ipod, sold on eBay").missing == ()
     assert support("He met Ann.", "He met Ben.").missing == ("Ann",)
+    # A name ends where a script without spaces goes on; an era is none.
+    assert support("它可在Mac OS X等平台运行。", "它可在 Mac OS X 平台上运行。").missing == ()
+    assert support("它可在 Solaris等平台运行。", "它可在 Mac OS X 平台上运行。").missing == ("Solaris",)
+    assert support("She was born in 780 AD.", "born in 780").missing == ()

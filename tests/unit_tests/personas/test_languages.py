@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_qwen.errors import PersonaError
-from langchain_qwen.personas import Persona, WeakLanguageWarning, detect, language_of
+from langchain_qwen.personas import Persona, WeakLanguageWarning
 from langchain_qwen.personas.checking import holds
 from langchain_qwen.personas.composing import answer_language, warn_if_weak, without_persona
-from langchain_qwen.personas.detection import _NAMED, BY_SCRIPT, main_script
-from langchain_qwen.personas.languages import languages, question_language, requested, wanted_language
+from langchain_qwen.personas.detection import _NAMED, BY_SCRIPT, detect, main_script
+from langchain_qwen.personas.languages import language_of, languages, question_language, requested, wanted_language
 from tests.unit_tests.output.answers import allows
 
 ANYONE = Persona(name="anyone", instructions="You are a helpful assistant.")
