@@ -15,11 +15,14 @@ UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanm
 _WORD = regex.compile(rf"(?P<unspaced>{UNSPACED}+)|(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+")
 
 
-_ACCENTED = regex.compile(r"(?<=\p{Latin})\p{Mn}+")
+_ACCENTED = regex.compile(r"(?<=[\p{Latin}\p{Arabic}\p{Hebrew}])\p{Mn}+")
 
 
 def normalised(text: str) -> str:
-    """Compatibility forms as one, no case, no accents on Latin letters, decimal digits of all scripts as ASCII."""
+    """Compatibility forms as one, no case, no accents and vowel points, decimal digits of all scripts as ASCII.
+
+    Marks stay where they are letters of their own, as in the scripts of India and Thailand.
+    """
     text = unicodedata.normalize("NFKD", text).casefold()
     text = unicodedata.normalize("NFC", _ACCENTED.sub("", text))
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
