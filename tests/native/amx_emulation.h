@@ -1,5 +1,5 @@
 // What the instructions of AMX do, in plain C, for the tests of a processor without them. From the operation sections of
-// Intel's instruction set reference (LDTILECFG, TILELOADD, TDPBSUD, TILESTORED, TILEZERO, TILERELEASE).
+// Intel's instruction set reference (LDTILECFG, TILELOADD, TDPBSSD, TDPBSUD, TILESTORED, TILEZERO, TILERELEASE).
 #pragma once
 #include <stdint.h>
 #include <stdlib.h>
@@ -8,12 +8,14 @@
 #undef _tile_loadconfig
 #undef _tile_loadd
 #undef _tile_stored
+#undef _tile_dpbssd
 #undef _tile_dpbsud
 #undef _tile_zero
 #undef _tile_release
 #define _tile_loadconfig emulated_loadconfig
 #define _tile_loadd emulated_loadd
 #define _tile_stored emulated_stored
+#define _tile_dpbssd emulated_dpbssd
 #define _tile_dpbsud emulated_dpbsud
 #define _tile_zero emulated_zero
 #define _tile_release emulated_release
@@ -61,8 +63,8 @@ static void emulated_zero(int t) {
     memset(emulated.tile[t], 0, sizeof emulated.tile[t]);
 }
 
-// sums += signed bytes of `a` times unsigned bytes of `b`, whose row k holds four columns for each of its words.
-static void emulated_dpbsud(int sums, int a, int b) {
+// sums += signed bytes of `a` times bytes of `b`, whose row k holds four columns for each of its words.
+static void emulated_multiply(int sums, int a, int b, int with_sign) {
     emulated_use(sums), emulated_use(a), emulated_use(b);
     // What the processor faults at: shapes that do not fit, and one register in two places.
     if (sums == a || sums == b || a == b || emulated.rows[sums] != emulated.rows[a] || emulated.row_bytes[a] % 4 ||
@@ -72,10 +74,15 @@ static void emulated_dpbsud(int sums, int a, int b) {
         for (int n = 0; n < emulated.row_bytes[sums] / 4; n++) {
             int32_t sum;
             memcpy(&sum, emulated.tile[sums][m] + 4 * n, 4);
-            for (int k = 0; k < emulated.row_bytes[a]; k++)
-                sum += (int8_t)emulated.tile[a][m][k] * emulated.tile[b][k / 4][4 * n + k % 4];
+            for (int k = 0; k < emulated.row_bytes[a]; k++) {
+                const uint8_t other = emulated.tile[b][k / 4][4 * n + k % 4];
+                sum += (int8_t)emulated.tile[a][m][k] * (with_sign ? (int8_t)other : other);
+            }
             memcpy(emulated.tile[sums][m] + 4 * n, &sum, 4);
         }
 }
+
+static void emulated_dpbssd(int sums, int a, int b) { emulated_multiply(sums, a, b, 1); }
+static void emulated_dpbsud(int sums, int a, int b) { emulated_multiply(sums, a, b, 0); }
 
 static void emulated_release(void) { emulated.configured = 0; }

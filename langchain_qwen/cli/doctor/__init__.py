@@ -13,7 +13,6 @@ from langchain_qwen.cli.doctor.facts import Cache, Facts
 from langchain_qwen.cli.doctor.fit import CPU_ENGINE
 from langchain_qwen.cli.doctor.report import Finding, Report, advise, examine, gigabytes
 from langchain_qwen.cli.terminal import show, waiting
-from langchain_qwen.engine.runners.cpu.kernels import VARIABLE
 
 # Folders of the cache whose files are many and have no names that tell anybody anything.
 _IN_TOTAL = {"packed": "packed weights", "prefixes": "kept beginnings of prompts"}
@@ -94,8 +93,8 @@ def _engine(facts: Facts) -> str:
         return "not built"
     if facts.engine_error is not None:
         return "built, does not load"
-    unproven = f"; not run by its authors, so only by {VARIABLE}: {', '.join(facts.unproven_kernels)}"
-    return f"built, {facts.kernels} kernels" + (unproven if facts.unproven_kernels else "")
+    differing = f"; left out, since they compute other numbers here: {', '.join(facts.differing_kernels)}"
+    return f"built, {facts.kernels} kernels" + (differing if facts.differing_kernels else "")
 
 
 def _cache(cache: Cache) -> str:

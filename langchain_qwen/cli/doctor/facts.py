@@ -81,7 +81,7 @@ class Facts:
     engine_built: bool
     kernels: str | None
     engine_error: str | None
-    unproven_kernels: list[str]
+    differing_kernels: list[str]
     torch_build: str | None
     torch_threads: int | None
     packages: dict[str, str | None]
@@ -112,7 +112,7 @@ def look() -> Facts:
         engine_built=built,
         kernels=kernels,
         engine_error=error,
-        unproven_kernels=[] if kernels is None else [t.name for t in tables() if t.runs and not t.proven],
+        differing_kernels=[] if kernels is None else [t.name for t in tables() if t.runs and not t.proven],
         torch_build=_build(torch) if torch else None,
         torch_threads=torch.get_num_threads() if torch else None,
         packages={name: _version(name) for name in PACKAGES},

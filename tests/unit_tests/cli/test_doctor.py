@@ -47,7 +47,7 @@ HEALTHY = Facts(
     engine_built=True,
     kernels="avx2",
     engine_error=None,
-    unproven_kernels=[],
+    differing_kernels=[],
     torch_build="cpu",
     torch_threads=4,
     packages={"transformers": "5.0"},
@@ -329,9 +329,9 @@ def test_kernels_that_are_asked_for_by_name(monkeypatch):
     assert told == [("problem", f"correct or unset {VARIABLE}")]
 
 
-def test_kernels_that_the_authors_have_not_run_are_named():
-    told = engine_line(replace(HEALTHY, kernels="avx512", unproven_kernels=["amx"]))
-    assert told == "built, avx512 kernels; not run by its authors, so only by LANGCHAIN_QWEN_KERNELS: amx"
+def test_kernels_that_compute_other_numbers_are_named():
+    told = engine_line(replace(HEALTHY, kernels="avx512", differing_kernels=["amx"]))
+    assert told == "built, avx512 kernels; left out, since they compute other numbers here: amx"
     assert engine_line(HEALTHY) == "built, avx2 kernels"
 
 

@@ -22,6 +22,7 @@ from tests.unit_tests.cpu.test_kernels import kernels, product
 BY_NAME = {kind.name: kind for kind in KINDS.values()}
 HELD = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q4_K", "Q5_K", "Q6_K"]
 TABLES = [table.name for table in tables() if table.runs]
+TOKENS = st.integers(1, 50) | st.integers(120, 150)  # AMX takes up to 128 at once
 
 
 def held(name: str, rows: int, blocks: int, seed: int) -> tuple[NDArray[np.uint8], Packed]:
@@ -68,7 +69,7 @@ def rounded(inputs: NDArray[np.float32], packed: Packed) -> NDArray[np.float64]:
 @pytest.mark.parametrize("name", HELD)
 @settings(max_examples=15, deadline=None)
 @given(
-    panels=st.integers(1, 5), blocks=st.integers(1, 3), tokens=st.integers(1, 20), seed=st.integers(0, 1 << 30),
+    panels=st.integers(1, 5), blocks=st.integers(1, 3), tokens=TOKENS, seed=st.integers(0, 1 << 30),
     spread=st.sampled_from([0.0, 1e-3, 1.0, 1e3]),
 )  # fmt: skip
 def test_products_are_right_and_the_same_bits_everywhere(
@@ -89,7 +90,7 @@ def test_products_are_right_and_the_same_bits_everywhere(
 
 
 @settings(max_examples=20, deadline=None)
-@given(panels=st.integers(1, 5), spans=st.integers(1, 3), tokens=st.integers(1, 20), seed=st.integers(0, 1 << 30))
+@given(panels=st.integers(1, 5), spans=st.integers(1, 3), tokens=TOKENS, seed=st.integers(0, 1 << 30))
 def test_narrow_super_blocks(panels: int, spans: int, tokens: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     weights = (random.normal(size=(8 * panels, 128 * spans)) / 10).astype(np.float32)
@@ -112,7 +113,7 @@ def test_the_largest_sums_do_not_overflow(name: str, extreme: int) -> None:
         blocks[:, place : place + 2] = np.array([1], np.float16).view(np.uint8)
     packed = repack(data, kind)
     weights = dequantize(data, kind).astype(np.float64)
-    for inputs in (np.ones((5, packed.cols), np.float32), -np.ones((5, packed.cols), np.float32)):
+    for inputs in (np.ones((20, packed.cols), np.float32), -np.ones((20, packed.cols), np.float32)):
         expected = rounded(inputs, packed) @ weights.T
         for table in TABLES:
             np.testing.assert_allclose(multiply(table, packed, inputs), expected, rtol=1e-5, atol=1e-3)

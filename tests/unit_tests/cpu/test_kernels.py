@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import POINTER, c_bool, c_float, cast
 from itertools import pairwise
 
 import numpy as np
@@ -45,6 +46,23 @@ def fast(request):
     if request.param not in RUNS:
         pytest.skip(f"this machine cannot run {request.param} kernels")
     return kernels(request.param)
+
+
+def test_a_table_that_computes_something_else_is_found_out():
+    portable = kernels("portable")
+    agree = library.load().lq_agree
+    agree.restype, agree.argtypes = c_bool, [POINTER(Kernels), POINTER(Kernels)]
+    assert all(agree(kernels(name), portable) for name in RUNS)
+    for form in (library.INT4, library.INT8, library.K4, library.K5, library.K6):
+
+        def multiply(matrix, acts, tokens, first, last, out, wrong=form):
+            portable.multiply(matrix, acts, tokens, first, last, out)
+            if matrix.contents.format == wrong:
+                cast(out, POINTER(c_float))[5] += 1
+
+        other = Kernels.from_buffer_copy(portable)
+        other.multiply = type(portable.multiply)(multiply)
+        assert not agree(other, portable)
 
 
 def product(table: Kernels, matrix: library.Matrix, x: np.ndarray, panels: list[int]) -> np.ndarray:

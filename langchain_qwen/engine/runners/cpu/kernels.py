@@ -19,7 +19,8 @@ class Table:
     Attributes:
         name: As the variable takes it.
         runs: Whether this processor and its system can run them.
-        proven: Whether the package's authors had a machine to run them on; the others are used only by name.
+        proven: Whether they run and the package's authors had a machine for them, or they have shown on this one that
+            their products have the same bits; the others are used only by name.
     """
 
     name: str

@@ -1,5 +1,6 @@
 // Which table of kernels a processor runs. The build defines LQ_WITH_... for each file of arch/ that it compiled.
 #define _GNU_SOURCE  // syscall
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -59,7 +60,7 @@ static bool always(void) { return true; }
 typedef struct {
     const lq_kernels *kernels;
     bool (*runs)(void);  // whether this processor, and its system, can
-    bool proven;         // whether its authors had a machine to run it on; if not, it is used only where it is asked for
+    bool seen;           // whether its authors had a machine to run it on
 } table;
 
 // The best first.
@@ -89,9 +90,23 @@ static const table tables[] = {
 };
 enum { TABLES = sizeof tables / sizeof *tables };
 
+// Whether a table that runs here can be trusted: its authors saw it run, or it computes what one of those does.
+static bool is_proven(int index) {
+    if (tables[index].seen) return true;
+    static _Atomic int known[TABLES];  // 1 for no, 2 for yes
+    int found = atomic_load_explicit(&known[index], memory_order_relaxed);
+    if (!found) {
+        int other = index;
+        while (!(tables[other].seen && tables[other].runs())) other++;
+        found = 1 + lq_agree(tables[index].kernels, tables[other].kernels);
+        atomic_store_explicit(&known[index], found, memory_order_relaxed);
+    }
+    return found == 2;
+}
+
 EXPORT const lq_kernels *lq_kernels_named(const char *name) {
     for (int i = 0; i < TABLES; i++)
-        if (name ? !strcmp(name, tables[i].kernels->name) && tables[i].runs() : tables[i].proven && tables[i].runs())
+        if ((!name || !strcmp(name, tables[i].kernels->name)) && tables[i].runs() && (name || is_proven(i)))
             return tables[i].kernels;
     return NULL;
 }
@@ -99,6 +114,6 @@ EXPORT const lq_kernels *lq_kernels_named(const char *name) {
 EXPORT const char *lq_kernels_list(int index, int *runs, int *proven) {
     if (index < 0 || index >= TABLES) return NULL;
     *runs = tables[index].runs();
-    *proven = tables[index].proven;
+    *proven = *runs && is_proven(index);
     return tables[index].kernels->name;
 }

@@ -79,6 +79,9 @@ const lq_kernels *lq_kernels_named(const char *name);
 // whether it is among those that are chosen when none is asked for by name.
 const char *lq_kernels_list(int index, int *runs, int *proven);
 
+// Whether the products of two tables have the same bits.
+bool lq_agree(const lq_kernels *one, const lq_kernels *other);
+
 // How many tokens of a segment the query of token `m` sees.
 static inline int lq_in_segment(const lq_queries *q, int segment, int m) {
     const int seen = q->position + m + 1 - segment * LQ_SEGMENT;

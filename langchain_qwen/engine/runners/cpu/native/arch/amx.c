@@ -1,5 +1,5 @@
 // Built for x86_64 with -mavx2 -mfma -mf16c -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx512vnni -mamx-tile -mamx-int8
-// Intel servers since 2023: AMX for the int4 products of prompts, AVX-512 for everything else.
+// Intel servers since 2023: AMX for the 4- to 6-bit products of prompts, AVX-512 for everything else.
 #include "avx512.h"
 
 #include <stdbool.h>
@@ -11,19 +11,28 @@ enum { ROWS_OF_TILE = 16, TILES_AT_ONCE = 4, FEWEST_TOKENS = 16 };
 enum { WEIGHTS = 4, CODES = 5 };  // which registers hold what: 0 to 3 sums, 4 weights, 5 to 7 codes of tokens
 
 // Both store_acts and multiply ask this, of the same matrix and number of tokens.
-static bool suits(const lq_matrix *w, int tokens) { return w->format == LQ_INT4 && tokens >= FEWEST_TOKENS; }
+static bool suits(const lq_matrix *w, int tokens) {
+    return (w->format == LQ_INT4 || lq_is_k(w->format)) && tokens >= FEWEST_TOKENS;
+}
 
-// For AMX: codes [token][cols], scale and sum [token][groups].
+// What tiles are loaded from has to be written before: GCC's intrinsics do not tell it that they read memory.
+INLINE void written(const void *what) { __asm__ volatile("" : : "r"(what) : "memory"); }
+
+#include "amx_k.h"
+
+// For AMX: codes [token][cols], scale and sum [token][groups], of K formats scale and sums16 of a token likewise.
 static void store_rows(const lq_matrix *w, lq_acts *acts, const float *x, int m, int tokens, int begin, int end) {
     if (!suits(w, tokens)) {
         store_acts(w, acts, x, m, tokens, begin, end);
         return;
     }
     // As if it were a step of this token alone: a tile of one is a row.
-    const int groups = w->cols / w->group;
-    lq_acts row = {.codes = acts->codes + (size_t)m * w->cols,
-                   .scale = acts->scale + (size_t)m * groups,
-                   .sum = acts->sum + (size_t)m * groups};
+    const int groups = w->cols / (lq_is_k(w->format) ? LQ_SPAN : w->group);
+    lq_acts row = {.codes = acts->codes + (size_t)m * w->cols, .scale = acts->scale + (size_t)m * groups};
+    if (lq_is_k(w->format))
+        row.sums16 = acts->sums16 + (size_t)m * (w->cols / lq_sum_columns(w->format));
+    else
+        row.sum = acts->sum + (size_t)m * groups;
     store_acts(w, &row, x, 0, 1, begin, end);
 }
 
@@ -40,6 +49,7 @@ static void configure(int columns, int tokens) {
         c.rows[i] = (uint8_t)(i == WEIGHTS ? columns / 4 : tokens);
         c.row_bytes[i] = (uint16_t)(i >= CODES ? columns : 64);
     }
+    written(&c);
     _tile_loadconfig(&c);
 }
 
@@ -81,6 +91,7 @@ static void multiply_tiles(const lq_matrix *w, const lq_acts *acts, const uint8_
         _tile_zero(3);
         for (int k = 0; k < group; k += columns, a += columns * 4, b += columns * 4, x += columns) {
             unpack(a, b, columns, codes);
+            written(codes);
             _tile_loadd(4, codes, 64);
             _tile_loadd(5, x, stride);
             _tile_dpbsud(0, 5, 4);
@@ -116,8 +127,9 @@ static void multiply_amx(const lq_matrix *w, const lq_acts *acts, int tokens, in
         return;
     }
     const int columns = w->group % 64 ? 32 : 64, whole = tokens / ROWS_OF_TILE * ROWS_OF_TILE;
+    const int at_once = lq_is_k(w->format) ? TILES_AT_ONCE_K : TILES_AT_ONCE;
     const size_t panel_bytes = lq_panel_bytes(w);
-    _Alignas(64) float acc[TILES_AT_ONCE * 256];
+    _Alignas(64) float acc[TILES_AT_ONCE_K * 256];
     for (int rest = 0; rest < 2; rest++) {  // whole tiles of tokens, then those that are left
         const int begin = rest ? whole : 0, end = rest ? tokens : whole, rows = rest ? tokens - whole : ROWS_OF_TILE;
         if (begin == end) continue;
@@ -127,10 +139,15 @@ static void multiply_amx(const lq_matrix *w, const lq_acts *acts, int tokens, in
             const uint8_t *a = w->data + (size_t)panel * panel_bytes, *b = alone ? a : a + panel_bytes;
             const __mmask16 there = alone ? 0xff : 0xffff;
             const __m512 bias = w->bias ? _mm512_maskz_loadu_ps(there, w->bias + panel * 8) : _mm512_setzero_ps();
-            for (int m = begin; m < end; m += TILES_AT_ONCE * ROWS_OF_TILE) {
-                const int left = (end - m + ROWS_OF_TILE - 1) / ROWS_OF_TILE, tiles = left < TILES_AT_ONCE ? left : TILES_AT_ONCE;
+            for (int m = begin; m < end; m += at_once * ROWS_OF_TILE) {
+                const int left = (end - m + ROWS_OF_TILE - 1) / ROWS_OF_TILE, tiles = left < at_once ? left : at_once;
                 const int count = tiles * ROWS_OF_TILE < end - m ? tiles * ROWS_OF_TILE : end - m;
-                multiply_tiles(w, acts, a, b, columns, m, tiles, rows, acc);
+                switch (w->format) {
+                    case LQ_K4: multiply_tiles_k(LQ_K4, w, acts, a, b, m, tiles, rows, acc); break;
+                    case LQ_K5: multiply_tiles_k(LQ_K5, w, acts, a, b, m, tiles, rows, acc); break;
+                    case LQ_K6: multiply_tiles_k(LQ_K6, w, acts, a, b, m, tiles, rows, acc); break;
+                    default: multiply_tiles(w, acts, a, b, columns, m, tiles, rows, acc);
+                }
                 for (int i = 0; i < count; i++)
                     _mm512_mask_storeu_ps(out + (size_t)(m + i) * w->stride + panel * 8, there,
                                           _mm512_add_ps(_mm512_load_ps(acc + i * 16), bias));
