@@ -1,8 +1,9 @@
 """The prompts of grounded answers.
 
 The answer is asked for with LangChain's much-used prompt for retrieval (rlm/rag-prompt), since nothing that was tried
-answers better; dates and titles of passages are added where they are known. All that is asked about the answer follows
-in the same conversation, so that the passages are read once and come from the prefix cache afterwards.
+answers better; dates and titles of passages are added where they are known, and in which language to answer where that
+is not English. All that is asked about the answer follows in the same conversation, so that the passages are read once
+and come from the prefix cache afterwards.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_qwen import yes_or_no
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.grounding.passages import Passage
+from langchain_qwen.personas.detection import detect
+from langchain_qwen.personas.languages import language_of
 
 _ANSWER = (
     "You are an assistant for question-answering tasks. Use the following pieces of retrieved context to answer the "
     "question. If you don't know the answer, just say that you don't know. Use three sentences maximum and keep the "
-    "answer concise.\n{today}Question: {question} \nContext: {context} \nAnswer:"
+    "answer concise.{language}\n{today}Question: {question} \nContext: {context} \nAnswer:"
 )
 _STATED = "Does the passage state the answer to this question? Reply with No, or with Yes and the answer."
 # Real turns, since a small model goes by examples rather than by a description. What is near to the question and does
@@ -95,6 +98,7 @@ _SPLIT_EXAMPLES = (
     ("What are the capitals of Peru and Chile?", ("What is the capital of Peru?", "What is the capital of Chile?")),
 )
 MOST_PARTS = 4
+_SAMPLE = 300  # characters of a passage from which its language is told
 
 
 def answer(passages: Sequence[Passage], question: str, as_of: date) -> list[BaseMessage]:
@@ -102,7 +106,16 @@ def answer(passages: Sequence[Passage], question: str, as_of: date) -> list[Base
     # The day is told where a passage has one: "last year" is read beside it.
     today = f"Today is {as_of.isoformat()}.\n" if any(passage.date for passage in passages) else ""
     context = "\n\n".join(f"{passage.heading}{passage.prompted}" for passage in passages)
-    return [HumanMessage(_ANSWER.format(today=today, question=question, context=context))]
+    language = _language(passages, question)
+    return [HumanMessage(_ANSWER.format(language=language, today=today, question=question, context=context))]
+
+
+def _language(passages: Sequence[Passage], question: str) -> str:
+    """Asks for an answer in the language that question and passages share; the prompt's own needs no asking."""
+    code = detect(question).code
+    if code in (None, "en") or detect(" ".join(passage.text[:_SAMPLE] for passage in passages)).code != code:
+        return ""
+    return f" Answer in {language_of(str(code)).english}."
 
 
 def stated(excerpt: str, question: str) -> list[BaseMessage]:

@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
-from langchain_qwen.grounding import AbstainReason, AnswerText, Citation, GroundedAnswer, GroundedAnswerer
+from langchain_qwen.grounding import AbstainReason, AnswerText, Citation, GroundedAnswer, GroundedAnswerer, prompts
 from langchain_qwen.grounding.composing import Composer, Evidence
 from langchain_qwen.grounding.parts import asks_for_several
 from langchain_qwen.grounding.passages import read_passages
@@ -74,6 +74,21 @@ def test_the_answer_is_that_of_the_plain_prompt_over_all_passages():
         f"keep the answer concise.\nQuestion: When did the mill close? \nContext: {MILL}\n\nThe old bridge fell. "
         "\nAnswer:"
     )
+
+
+@pytest.mark.parametrize(
+    ("document", "question", "language"),
+    [
+        ("Die kleine Glocke läutet jeden Samstag.", "Wann läutet die kleine Glocke?", " Answer in German."),
+        ("小钟每周六响。", "小钟什么时候响？", " Answer in Chinese."),
+        ("The small bell rings each Saturday.", "Wann läutet die kleine Glocke?", ""),
+        ("Die kleine Glocke läutet jeden Samstag.", "When does the small bell ring?", ""),
+        ("1932.", "1932?", ""),
+    ],
+)
+def test_the_language_is_named_where_question_and_passages_share_one_that_is_not_english(document, question, language):
+    (asked,) = prompts.answer(read_passages([Document(document)]), question, date(2026, 1, 2))
+    assert f"answer concise.{language}\nQuestion: {question} " in asked.text
 
 
 def test_what_is_asked_of_an_answer_begins_like_it():
