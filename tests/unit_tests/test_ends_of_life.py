@@ -241,16 +241,24 @@ def test_a_callback_may_call_the_model(model):
     assert set(async_each.results) == {expected}
 
 
-def test_a_callback_may_close_the_model(tiny_checkpoint):
-    settings = {"device": "cpu", "max_tokens": 200, "kv_cache_bytes": 5 << 20, "logit_bias": {264: -100, 266: -100}}
+def slow_model(tiny_checkpoint, monkeypatch) -> ChatQwen:
+    """One whose answer does not end before somebody ends it, however busy the machine is."""
+    settings = {"device": "cpu", "max_tokens": 1500, "kv_cache_bytes": 5 << 20, "logit_bias": {264: -100, 266: -100}}
+    model = ChatQwen(model=str(tiny_checkpoint), **settings)
+    runner = engine_of(model)._runner
+    step = runner.step
+    monkeypatch.setattr(runner, "step", lambda *args: time.sleep(0.02) or step(*args))
+    return model
 
+
+def test_a_callback_may_close_the_model(tiny_checkpoint, monkeypatch):
     async def read(model: ChatQwen, each: AsyncEach) -> None:
         async for _ in model.astream("x", config={"callbacks": [each]}):
             pass
 
-    with ChatQwen(model=str(tiny_checkpoint), **settings) as model, pytest.raises(errors.EngineClosedError):
+    with slow_model(tiny_checkpoint, monkeypatch) as model, pytest.raises(errors.EngineClosedError):
         list(model.stream("x", config={"callbacks": [Each(model.close)]}))
-    with ChatQwen(model=str(tiny_checkpoint), **settings) as model:
+    with slow_model(tiny_checkpoint, monkeypatch) as model:
 
         async def close() -> None:
             model.close()
@@ -260,11 +268,7 @@ def test_a_callback_may_close_the_model(tiny_checkpoint):
 
 
 def test_closing_from_other_threads_ends_everyone(tiny_checkpoint, monkeypatch):
-    settings = {"device": "cpu", "max_tokens": 1500, "kv_cache_bytes": 5 << 20, "logit_bias": {264: -100, 266: -100}}
-    model = ChatQwen(model=str(tiny_checkpoint), **settings)
-    runner = engine_of(model)._runner
-    step = runner.step
-    monkeypatch.setattr(runner, "step", lambda *args: time.sleep(0.02) or step(*args))  # no answer ends before
+    model = slow_model(tiny_checkpoint, monkeypatch)
     streams = [model.stream("x" * n) for n in range(1, 5)]
     for stream in streams:
         next(stream)
