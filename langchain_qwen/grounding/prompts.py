@@ -1,8 +1,8 @@
 """The prompts of grounded answers.
 
 The answer is asked for with LangChain's much-used prompt for retrieval (rlm/rag-prompt), since nothing that was tried
-answers better; dates and titles of passages are added where they are known, and in which language to answer where that
-is not English. All that is asked about the answer follows in the same conversation, so that the passages are read once
+answers better; dates and titles of passages are added where they are known, and in which language to answer where it
+would not be clear. All that is asked about the answer follows in the same conversation, so that the passages are read once
 and come from the prefix cache afterwards.
 """
 
@@ -99,6 +99,7 @@ _SPLIT_EXAMPLES = (
 )
 MOST_PARTS = 4
 _SAMPLE = 300  # characters of a passage from which its language is told
+_ANSWERED_UNASKED = (None, "en", "zh")  # the prompt's language and the model's first one
 
 
 def answer(passages: Sequence[Passage], question: str, as_of: date) -> list[BaseMessage]:
@@ -111,9 +112,9 @@ def answer(passages: Sequence[Passage], question: str, as_of: date) -> list[Base
 
 
 def _language(passages: Sequence[Passage], question: str) -> str:
-    """Asks for an answer in the language that question and passages share; the prompt's own needs no asking."""
+    """Asks for an answer in the language that question and passages share."""
     code = detect(question).code
-    if code in (None, "en") or detect(" ".join(passage.text[:_SAMPLE] for passage in passages)).code != code:
+    if code in _ANSWERED_UNASKED or detect(" ".join(passage.text[:_SAMPLE] for passage in passages)).code != code:
         return ""
     return f" Answer in {language_of(str(code)).english}."
 

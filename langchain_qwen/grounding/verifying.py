@@ -16,7 +16,7 @@ from langchain_qwen.grounding.words import UNSPACED, normalised, words
 
 _NUMBER = regex.compile(r"(?<!\d)\d{1,3}(?:[.,'’\u00a0\u202f ]\d{3})+(?:[.,]\d+)?(?!\d)|\d+(?:[.,]\d+)?")
 _IN_NAME = rf"(?:(?!{UNSPACED})\w)"
-_WITH_LETTERS = regex.compile(rf"(?={_IN_NAME}*\d)(?={_IN_NAME}*\p{{L}}){_IN_NAME}+")  # Q3, A320
+_WITH_LETTERS = regex.compile(rf"(?={_IN_NAME}*\d)(?={_IN_NAME}*(?!{UNSPACED})\p{{L}}){_IN_NAME}+")  # Q3, A320
 # As the prompt numbers them.
 _REFERENCE = regex.compile(r"\bpassages?\s+\d+(?:(?:,|\s+and)\s+\d+)*", regex.IGNORECASE)
 _ISO_DATE = regex.compile(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b")

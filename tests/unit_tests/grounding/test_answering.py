@@ -80,13 +80,16 @@ def test_the_answer_is_that_of_the_plain_prompt_over_all_passages():
     ("document", "question", "language"),
     [
         ("Die kleine Glocke läutet jeden Samstag.", "Wann läutet die kleine Glocke?", " Answer in German."),
-        ("小钟每周六响。", "小钟什么时候响？", " Answer in Chinese."),
+        ("小さい鐘は土曜日ごとに鳴る。", "小さい鐘はいつ鳴りますか。", " Answer in Japanese."),
+        ("小钟每周六响。", "小钟什么时候响？", ""),
         ("The small bell rings each Saturday.", "Wann läutet die kleine Glocke?", ""),
         ("Die kleine Glocke läutet jeden Samstag.", "When does the small bell ring?", ""),
         ("1932.", "1932?", ""),
     ],
 )
-def test_the_language_is_named_where_question_and_passages_share_one_that_is_not_english(document, question, language):
+def test_the_language_is_named_where_question_and_passages_share_one_and_it_would_not_be_clear(
+    document, question, language
+):
     (asked,) = prompts.answer(read_passages([Document(document)]), question, date(2026, 1, 2))
     assert f"answer concise.{language}\nQuestion: {question} " in asked.text
 

@@ -55,6 +55,7 @@ def test_numbers_within_names():
     assert support("It makes the A320.", evidence).missing == ()
     assert support("It makes the A380.", evidence).missing == ("380", "A380")
     assert support("MU5735航班在广西坠毁。", "客机在广西坠毁", "MU5735航班在哪里坠毁？").missing == ()
+    assert support("2022年有189例。", "有189例。", "2022年有多少例？").missing == ("2022",)
     assert support("MU5736航班在广西坠毁。", "客机在广西坠毁", "MU5735航班在哪里坠毁？").missing == ("5736",)
     assert support("In the fourth quarter, 4 fell.", evidence).missing == ("4",)
 
