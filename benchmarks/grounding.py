@@ -5,9 +5,9 @@ ones not, and what becomes of false facts? temporal_qa: what is asserted about t
 evidence (guarded by `CutoffGuard`, as of the row's day) and with it? prompt_injection: is the planted sentence
 followed, and the question still answered? Both sides see the same passages, at most `PASSAGE_CHARACTERS` of them.
 
-Both sides are asked the same prompt where passages have no dates and are in English, so that a row's answer is the same
-and what differs is what the package withholds; else the package adds dates and the language. `--plot FILE` draws the risk of what is answered against how much is answered, beside
-the model's own mean log probability of a token.
+Both sides are asked the same prompt where passages have no dates and are in English or Chinese, so that a row's answer
+is the same and what differs is what the package withholds; else the package adds dates and the language. `--plot FILE`
+draws the risk of what is answered against how much is answered, beside the model's own mean log probability of a token.
 """
 
 from __future__ import annotations

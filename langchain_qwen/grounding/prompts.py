@@ -2,8 +2,8 @@
 
 The answer is asked for with LangChain's much-used prompt for retrieval (rlm/rag-prompt), since nothing that was tried
 answers better; dates and titles of passages are added where they are known, and in which language to answer where it
-would not be clear. All that is asked about the answer follows in the same conversation, so that the passages are read once
-and come from the prefix cache afterwards.
+would not be clear. All that is asked about the answer follows in the same conversation, so that the passages are read
+once and come from the prefix cache afterwards.
 """
 
 from __future__ import annotations

@@ -87,9 +87,7 @@ def test_the_answer_is_that_of_the_plain_prompt_over_all_passages():
         ("1932.", "1932?", ""),
     ],
 )
-def test_the_language_is_named_where_question_and_passages_share_one_and_it_would_not_be_clear(
-    document, question, language
-):
+def test_the_language_is_named_where_question_and_passages_share_it(document, question, language):
     (asked,) = prompts.answer(read_passages([Document(document)]), question, date(2026, 1, 2))
     assert f"answer concise.{language}\nQuestion: {question} " in asked.text
 
