@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import date
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel
 
 from langchain_qwen import stepping
 from langchain_qwen.capabilities import is_chat_model, local_model
@@ -228,6 +229,11 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
     def _plan(self, question: Question) -> Plan:
         return plan(_conversation(question), self._settings, self._as_of or date.today())
 
+    def _together(self, asked: Sequence[tuple[Any, dict[str, Any]]]) -> RunnableParallel[Any]:
+        """From a list of prompts to the reply to each: what runs on this machine reads its weights once for all."""
+        models = [self.model.bind(**options) for _, options in asked]
+        return RunnableParallel({str(number): itemgetter(number) | model for number, model in enumerate(models)})
+
     def _events(self, question: Question, config: RunnableConfig) -> Iterator[Event]:
         texts: Iterator[BaseMessage] = iter(())
 
@@ -236,8 +242,8 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             match step:
                 case Retrieve(query):
                     return self.retriever.invoke(query, config)
-                case Ask(prompts, options):
-                    return self.model.bind(**options).batch([*prompts], config)
+                case Ask(asked):
+                    return list(self._together(asked).invoke([prompt for prompt, _ in asked], config).values())
                 case Generate(prompt, options):
                     texts = self.model.bind(**options).stream(prompt, config)
                 case NextText():
@@ -260,8 +266,9 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             match step:
                 case Retrieve(query):
                     return await self.retriever.ainvoke(query, config)
-                case Ask(prompts, options):
-                    return await self.model.bind(**options).abatch([*prompts], config)
+                case Ask(asked):
+                    replies = await self._together(asked).ainvoke([prompt for prompt, _ in asked], config)
+                    return list(replies.values())
                 case Generate(prompt, options):
                     texts = self.model.bind(**options).astream(prompt, config)
                 case NextText():

@@ -75,7 +75,7 @@ class Gathering:
         return reciprocal_rank([translated, (yield Retrieve(original))])
 
     def _ask(self, prompt: list[BaseMessage]) -> Generator[Step, Any, str]:
-        (message,) = yield Ask([prompt], {"max_tokens": _QUESTION_TOKENS})
+        (message,) = yield Ask([(prompt, {"max_tokens": _QUESTION_TOKENS})])
         self._meter.add(message)
         return message.text.strip()  # type: ignore[no-any-return]
 

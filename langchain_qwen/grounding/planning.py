@@ -127,17 +127,16 @@ class _Answering:
         found = candidates(self._question, answer, passages, quoter)
         if not settings.tells_odds or not answer.strip():
             return [_conflict(one, None) for one in found], self._weigh()
-        reply = yield from self._ask_one(prompts.stated(quoter.excerpt(answer), self._question), **prompts.STATED)
-        messages = yield Ask(
+        reply, *replies = yield Ask(
             [
-                prompts.confirmed(asked, answer),
-                *(prompts.otherwise(self._question, one.statement, one.text) for one in found),
-            ],
-            ONE_TOKEN,
+                (prompts.stated(quoter.excerpt(answer), self._question), prompts.STATED),
+                (prompts.confirmed(asked, answer), ONE_TOKEN),
+                *((prompts.otherwise(self._question, one.statement, one.text), ONE_TOKEN) for one in found),
+            ]
         )
-        for message in messages:
+        for message in (reply, *replies):
             self._meter.add(message)
-        confirmed, *odds = (prompts.log_odds(message) for message in messages)
+        confirmed, *odds = (prompts.log_odds(message) for message in replies)
         self._features |= features.of_statement(answer, reply) | {"confirmed": confirmed}
         risky = self._weigh()
         said = [_conflict(one, odd) for one, odd in zip(found, odds, strict=True) if odd > _OTHERWISE_ABOVE]
@@ -155,8 +154,9 @@ class _Answering:
             prompts.split(self._question), max_tokens=_SPLIT_TOKENS, response_format=grammar
         )
         questions = read_parts(listed.text)
-        wanted = [prompts.part(asked, answer, question) for question in questions]
-        messages = yield Ask(wanted, {"max_tokens": _PART_TOKENS})
+        messages = yield Ask(
+            [(prompts.part(asked, answer, question), {"max_tokens": _PART_TOKENS}) for question in questions]
+        )
         found: list[tuple[str, Quoter]] = []
         missing: list[str] = []
         for question, message in zip(questions, messages, strict=True):
@@ -219,7 +219,7 @@ class _Answering:
         return found, supported
 
     def _ask_one(self, prompt: list[BaseMessage], max_tokens: int, **options: Any) -> Generator[Step, Any, AIMessage]:
-        (message,) = yield Ask([prompt], {"max_tokens": max_tokens, **options})
+        (message,) = yield Ask([(prompt, {"max_tokens": max_tokens, **options})])
         self._meter.add(message)
         return message  # type: ignore[no-any-return]
 

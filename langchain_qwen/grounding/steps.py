@@ -87,10 +87,9 @@ class Retrieve:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask several things at once; the result is a list of messages."""
+    """Ask several things at once, each a prompt with its options; the result is a list of messages."""
 
-    prompts: list[list[BaseMessage]]
-    options: dict[str, Any]
+    asked: list[tuple[list[BaseMessage], dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
