@@ -6,7 +6,7 @@
 #include "forms.h"
 #include "kernels.h"
 
-enum { ROWS = 40, COLS = 512, TOKENS = 37 };  // pairs of panels and one alone; whole tiles of tokens and some that are left
+enum { ROWS = 40, COLS = 512, TOKENS = 69 };  // pairs of panels and one alone; pairs of tiles of tokens and some that are left
 
 typedef struct {
     uint8_t weights[ROWS * COLS * 2];

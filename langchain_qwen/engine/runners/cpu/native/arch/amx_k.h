@@ -2,7 +2,7 @@
 // products of each digit are summed up apart over a span, and put together: the same integers as those of x86_k.h.
 #pragma once
 
-enum { MOST_DIGITS = 3, TILES_AT_ONCE_K = 8 };  // so many tokens share each unpacking of a span
+enum { MOST_DIGITS = 3, TILES_AT_ONCE_K = 8 };  // so many tiles of tokens share each unpacking of a span
 
 // Two octal ones, or for scales with a sign three from -3 to 4.
 INLINE int digits_in(const int FORMAT) { return FORMAT == LQ_K6 ? 3 : 2; }
