@@ -31,6 +31,7 @@ class Language(BaseModel):
         native: Its name in itself.
         script: The letters it is written in.
         answer: Asks for answers in the language, in the language.
+        unanswered: Says in the language that documents do not answer a question.
         asked: How people ask for it in their own language.
         named: Whether Qwen2.5's model card names it; in the others small models are weak.
     """
@@ -42,6 +43,7 @@ class Language(BaseModel):
     native: str
     script: str
     answer: str
+    unanswered: str
     asked: tuple[str, ...] = ()
     named: bool = False
 
@@ -105,6 +107,12 @@ def question_language(text: str) -> str | None:
         if code:
             return code
     return None
+
+
+def unanswered(question: str) -> str:
+    """Says that documents do not answer a question, in its language, or in English where that cannot be told."""
+    language = wanted_language([HumanMessage(question)]) or languages()["en"]
+    return language.unanswered
 
 
 def requested(text: str) -> str | None:
