@@ -19,7 +19,7 @@ from langchain_qwen.grounding.quoting import Quoter
 from langchain_qwen.grounding.steps import Ask, Generate, Judge, Meter, NextText, Plan, Settings, Step
 from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation, Conflict, Unsupported
 from langchain_qwen.grounding.verifying import Support, declines, support
-from langchain_qwen.personas.languages import unanswered
+from langchain_qwen.personas.languages import reply_language
 from langchain_qwen.stepping import Emit
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
@@ -232,7 +232,7 @@ class _Answering:
     def _abstain(self, reason: AbstainReason, best: Sequence[Passage], unsupported: Sequence[Unsupported] = ()) -> Plan:
         text = self._settings.abstain_text
         if text is None:
-            text = unanswered(self._question)
+            text = reply_language(self._question).unanswered
         yield from self._emit([AnswerText(text=text)])
         nearest = max(best, key=self._nearness).nearest() if best else None
         dropped = tuple(one.model_copy(update={"answer_start": None, "answer_end": None}) for one in unsupported)
@@ -249,7 +249,7 @@ class _Answering:
         """Says that a part of the question was not found."""
         text = self._settings.missing_text
         if text is None:
-            return f"{unanswered(question).rstrip('.。।۔')}: {question}"
+            return f"{reply_language(question).unanswered.rstrip('.。।۔')}: {question}"
         return text.replace("{question}", question)
 
     def _nearness(self, passage: Passage) -> float:

@@ -31,7 +31,9 @@ class Language(BaseModel):
         native: Its name in itself.
         script: The letters it is written in.
         answer: Asks for answers in the language, in the language.
-        unanswered: Says in the language that documents do not answer a question.
+        unanswered: Says that documents do not answer a question.
+        unknown: Says that the model cannot know, with `{date}` for the month in which its knowledge ends.
+        unsure: Says that an answer from memory may be wrong.
         asked: How people ask for it in their own language.
         named: Whether Qwen2.5's model card names it; in the others small models are weak.
     """
@@ -44,6 +46,8 @@ class Language(BaseModel):
     script: str
     answer: str
     unanswered: str
+    unknown: str
+    unsure: str
     asked: tuple[str, ...] = ()
     named: bool = False
 
@@ -109,10 +113,9 @@ def question_language(text: str) -> str | None:
     return None
 
 
-def unanswered(question: str) -> str:
-    """Says that documents do not answer a question, in its language, or in English where that cannot be told."""
-    language = wanted_language([HumanMessage(question)]) or languages()["en"]
-    return language.unanswered
+def reply_language(question: str) -> Language:
+    """The language to say something about a question in: its own, or English where that cannot be told."""
+    return wanted_language([HumanMessage(question)]) or languages()["en"]
 
 
 def requested(text: str) -> str | None:
