@@ -30,11 +30,11 @@ class Across:
 
     Attributes:
         documents: The documents' language, in English.
-        hint: What the user is told.
+        hint: What the user is told; None where all documents are shown anyway.
     """
 
     documents: str
-    hint: str
+    hint: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -493,10 +493,25 @@ class Letters(Embeddings):
         return self.embed_documents([text])[0]
 
 
+OTHERS = [f"{name} was born in Porto." for name in ("Ana", "Rui", "Eva", "Leo", "Ida", "Max")]
+
+
+def test_so_few_documents_that_all_can_be_shown_are_shown_whatever_their_words():
+    model = bridge_model()
+    documents = [*OTHERS[:4], BRIDGE, MILL]
+    answer = GroundedAnswerer(documents, model, abstain_above=None).invoke("Wann wurde die Bruecke geoeffnet?")
+    assert answer.citations[0].document_id == "5"
+    # Those with words of the question come first.
+    first = GroundedAnswerer(documents, model).retriever.invoke("When did the mill close?")
+    assert [document.id for document in first] == ["6", "5", "1", "2", "3", "4"]
+    seven = GroundedAnswerer([*documents, OTHERS[4]], model, abstain_above=None)
+    assert seven.invoke("Wann wurde die Bruecke geoeffnet?").abstained is AbstainReason.NOTHING_RETRIEVED
+
+
 def test_with_an_embedding_model_retrieval_is_hybrid():
     # No word in common with the passage.
     question = "Wann wurde die Bruecke geoeffnet?"
-    without = GroundedAnswerer([BRIDGE], bridge_model(), abstain_above=None).invoke(question)
+    without = GroundedAnswerer([BRIDGE, *OTHERS], bridge_model(), abstain_above=None).invoke(question)
     assert without.abstained is AbstainReason.NOTHING_RETRIEVED
     hybrid = GroundedAnswerer([BRIDGE, MILL], bridge_model(), embeddings=Letters(), abstain_above=None)
     answer = hybrid.invoke(question)
@@ -513,6 +528,8 @@ def test_a_question_in_another_language_than_the_documents():
         f"{BRIDGE} {MILL} The people of the town were glad about it, and many came to see what they had paid for."
     ]
     question = "Wann wurde denn die neue Brücke über den Fluss für die Leute der Stadt eröffnet?"
+    assert GroundedAnswerer(documents, bridge_model()).invoke(question).hint is None
+    documents += OTHERS
     told = GroundedAnswerer(documents, bridge_model()).invoke(question)
     assert told.abstained is AbstainReason.NOTHING_RETRIEVED
     assert told.hint
