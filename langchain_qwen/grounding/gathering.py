@@ -28,6 +28,7 @@ class Gathering:
         question: To be understood alone.
         read: All passages that were read.
         looked_at: Those of them that may be shown.
+        language: What `prompts.asked_language` says of these.
         packed: Those that are shown.
         left_out: What was retrieved and is not shown.
         hint: What would help, if something stands in the way.
@@ -40,6 +41,7 @@ class Gathering:
         self.question = ""
         self.read: list[Passage] = []
         self.looked_at: list[Passage] = []
+        self.language = ""
         self.packed: list[Passage] = []
         self.left_out: list[LeftOut] = []
         self.hint: str | None = None
@@ -59,7 +61,9 @@ class Gathering:
             return AbstainReason.NOTHING_RETRIEVED
         if self._is_later():
             return AbstainReason.NO_DATED_EVIDENCE
-        self.packed, left_out = pack(self.looked_at, self._settings.fits(self.question, self._as_of))
+        # Told once: telling it for each passage that is tried takes longer than counting.
+        self.language = prompts.asked_language(self.looked_at, self.question)
+        self.packed, left_out = pack(self.looked_at, self._settings.fits(self.question, self._as_of, self.language))
         self.left_out += left_out
         return None if self.packed else AbstainReason.NOTHING_RETRIEVED
 

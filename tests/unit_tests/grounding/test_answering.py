@@ -20,6 +20,7 @@ from langchain_qwen.grounding.composing import Composer, Evidence
 from langchain_qwen.grounding.parts import asks_for_several
 from langchain_qwen.grounding.passages import read_passages
 from langchain_qwen.grounding.verifying import Support
+from langchain_qwen.personas.detection import detect
 from tests.unit_tests.grounding.scripted import ScriptedModel
 
 BRIDGE = "The old bridge fell.  The new bridge\u200b was opened on 19 March 1932. It was paid for by Ana Ferreira."
@@ -88,8 +89,19 @@ def test_the_answer_is_that_of_the_plain_prompt_over_all_passages():
     ],
 )
 def test_the_language_is_named_where_question_and_passages_share_it(document, question, language):
-    (asked,) = prompts.answer(read_passages([Document(document)]), question, date(2026, 1, 2))
-    assert f"answer concise.{language}\nQuestion: {question} " in asked.text
+    model = ScriptedModel()
+    answerer(model, [Document(document)]).invoke(question)
+    assert f"answer concise.{language}\nQuestion: {question} " in model.prompts[0][-1].text
+
+
+def test_the_language_is_told_once_however_many_passages_are_tried(monkeypatch):
+    told = []
+    monkeypatch.setattr(prompts, "detect", lambda text: told.append(text) or detect(text))
+    model = bridge_model()
+    documents = [Document(f"Die kleine Glocke Nummer {number} läutet jeden Samstag.") for number in range(9)]
+    answerer(model, documents).invoke("Wann läutet die kleine Glocke?")
+    assert "Answer in German." in model.prompts[0][-1].text
+    assert len(told) == 2  # of the question and of the passages
 
 
 def test_what_is_asked_of_an_answer_begins_like_it():
