@@ -49,7 +49,7 @@ class Gathering:
     def run(self, conversation: Sequence[BaseMessage]) -> Generator[Step, Any, AbstainReason | None]:
         """Gather it; the result is why nothing can be answered, if so."""
         self.question = conversation[-1].text
-        if len(conversation) > 1:
+        if any(message.type != "system" for message in conversation[:-1]):
             self.question = (yield from self._ask(prompts.standalone(conversation))) or conversation[-1].text
         documents = yield from self._retrieve()
         self._meter.retrieved()

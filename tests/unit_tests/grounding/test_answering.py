@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 
@@ -255,6 +255,15 @@ def test_a_chat_is_made_one_question():
         [HumanMessage("Tell me of the bridge."), AIMessage("It is new."), HumanMessage("When was it opened?")]
     )
     assert asked == ["When was the bridge opened?"]
+
+
+def test_a_first_question_stays_as_it_is_behind_a_system_message():
+    asked = []
+    model = bridge_model(replies={"Rewrite my last question": "What is your favorite color?"})
+    runnable = GroundedAnswerer(RunnableLambda(lambda q: asked.append(q) or DOCUMENTS), model)
+    question = HumanMessage("When was the bridge opened?")
+    assert runnable.invoke([SystemMessage("You are a librarian."), question]).question == question.text
+    assert asked == [question.text]
 
 
 CONTRADICTED = [
