@@ -79,9 +79,11 @@ class Gathering:
         return reciprocal_rank([translated, (yield Retrieve(original))])
 
     def _ask(self, prompt: list[BaseMessage]) -> Generator[Step, Any, str]:
+        """A question in other words; empty where it was cut off, for half a question asks for something else."""
         (message,) = yield Ask([(prompt, {"max_tokens": _QUESTION_TOKENS})])
         self._meter.add(message)
-        return message.text.strip()  # type: ignore[no-any-return]
+        whole = message.response_metadata.get("finish_reason") != "length"
+        return message.text.strip() if whole else ""
 
     def _passages(self, documents: Sequence[Document]) -> tuple[list[Passage], list[LeftOut]]:
         """What is read of the documents: no more of them than could be looked at, and of long ones the nearest."""

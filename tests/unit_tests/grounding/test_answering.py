@@ -266,6 +266,21 @@ def test_a_first_question_stays_as_it_is_behind_a_system_message():
     assert asked == [question.text]
 
 
+def test_a_question_whose_rewriting_is_cut_off_stays_as_it_was():
+    class CutOff(ScriptedModel):
+        def _generate(self, messages, *arguments, **options):
+            result = super()._generate(messages, *arguments, **options)
+            if messages[-1].text.startswith("Rewrite my last question"):
+                result.generations[0].message.response_metadata["finish_reason"] = "length"
+            return result
+
+    asked = []
+    model = CutOff(states="bridge", answer="It was opened in 1932.", replies={"Rewrite": "When was the"})
+    runnable = GroundedAnswerer(RunnableLambda(lambda q: asked.append(q) or DOCUMENTS), model)
+    runnable.invoke([HumanMessage("Tell me of it."), AIMessage("It is new."), HumanMessage("When was it opened?")])
+    assert asked == ["When was it opened?"]
+
+
 CONTRADICTED = [
     Document(id="a", page_content="The bridge was opened in 1932.", metadata={"date": "1990-01-01"}),
     Document(id="b", page_content="Ferries stopped when the bridge was opened in 1935.", metadata={"date": "2005"}),
