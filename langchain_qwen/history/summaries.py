@@ -52,7 +52,7 @@ class Summaries:
         self._counter = counter
         self._max_tokens = max_tokens
         self._store = store
-        self._instruction = instruction.format(words=max_tokens // 2)
+        self._instruction = instruction.replace("{words}", str(max_tokens // 2))
         self._failed: dict[str, SummaryFailure] = {}
 
     def make(self, request: SummaryRequest, config: RunnableConfig) -> str | SummaryFailure:

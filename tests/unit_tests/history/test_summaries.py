@@ -119,3 +119,9 @@ def test_many_blocks_are_folded_into_one(model: ChatQwen):
         assert report.summary_tokens <= trim.limits.summaries_tokens
     assert max(counts) > 1
     assert any(later < earlier for earlier, later in itertools.pairwise(counts))
+
+
+def test_an_instruction_may_hold_braces(model: ChatQwen):
+    summarizer = scripted(*(f"Part {i}." for i in range(99)))
+    trimmer(model, summarizer, summary_instruction='{"facts": []}, in {words} words').invoke(HISTORY)
+    assert summarizer.asked[0][0][-1].text == '{"facts": []}, in 30 words'
