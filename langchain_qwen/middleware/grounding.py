@@ -11,6 +11,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.runtime import Runtime
+from pydantic_core import to_jsonable_python
 
 from langchain_qwen.grounding import CutoffGuard, GroundedAnswer, GroundedAnswerer
 from langchain_qwen.grounding.guard import abstention
@@ -115,5 +116,7 @@ def _evidence(messages: Sequence[AnyMessage]) -> tuple[str | None, list[Document
 
 def _replaced(last: AnyMessage, answer: GroundedAnswer) -> dict[str, Any]:
     """The state update that puts the grounded answer in the place of the last message, by its id."""
-    kwargs = {**last.additional_kwargs, "grounded_answer": answer.model_dump(mode="json")}
+    # Stores keep in metadata what no JSON can hold: ids of their own, numbers of NumPy.
+    grounded = to_jsonable_python(answer, fallback=str)
+    kwargs = {**last.additional_kwargs, "grounded_answer": grounded}
     return {"messages": [last.model_copy(update={"content": answer.text, "additional_kwargs": kwargs})]}
