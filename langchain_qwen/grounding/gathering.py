@@ -11,7 +11,14 @@ from langchain_core.messages import BaseMessage
 
 from langchain_qwen.grounding import prompts
 from langchain_qwen.grounding.cutoff import named_years
-from langchain_qwen.grounding.passages import Passage, cut_down, pack, read_passages, without_duplicates
+from langchain_qwen.grounding.passages import (
+    Passage,
+    cut_down,
+    documents_of,
+    pack,
+    read_passages,
+    without_duplicates,
+)
 from langchain_qwen.grounding.retrieving import reciprocal_rank
 from langchain_qwen.grounding.steps import Ask, Meter, Retrieve, Settings, Step
 from langchain_qwen.grounding.types import AbstainReason, LeftOut
@@ -67,12 +74,12 @@ class Gathering:
         self.left_out += left_out
         return None if self.packed else AbstainReason.NOTHING_RETRIEVED
 
-    def _retrieve(self) -> Generator[Step, Any, list[Document]]:
+    def _retrieve(self) -> Generator[Step, Any, Sequence[Document]]:
         """Documents for the question, and for its translation where words alone would find little."""
         across = self._settings.across(self.question)
         if across is None or not self._settings.translate:
             self.hint = across.hint if across else None
-            return (yield Retrieve(self.question))  # type: ignore[no-any-return]
+            return documents_of((yield Retrieve(self.question)))
         original = self.question
         self.question = (yield from self._ask(prompts.translation(original, across.documents))) or original
         translated = yield Retrieve(self.question)

@@ -15,6 +15,7 @@ from langchain_text_splitters import RecursiveCharacterTextSplitter
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_qwen.errors import InvalidParameterError
+from langchain_qwen.grounding.texts import unicode
 from langchain_qwen.grounding.words import words
 
 with warnings.catch_warnings():  # its progress bars, which are not used here, complain in notebooks without widgets
@@ -126,7 +127,11 @@ def split_documents(
     if chunk_tokens < 1:
         raise InvalidParameterError(f"chunk_tokens={chunk_tokens}: a chunk needs at least one token")
     splitter = RecursiveCharacterTextSplitter(
-        chunk_size=chunk_tokens, chunk_overlap=0, length_function=count, separators=_SEPARATORS, keep_separator="end"
+        chunk_size=chunk_tokens,
+        chunk_overlap=0,
+        length_function=lambda text: count(unicode(text)),
+        separators=_SEPARATORS,
+        keep_separator="end",
     )
     chunks = []
     for document in as_documents(documents):
