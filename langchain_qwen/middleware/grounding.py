@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
@@ -110,8 +110,18 @@ def _evidence(messages: Sequence[AnyMessage]) -> tuple[str | None, list[Document
         if isinstance(message, HumanMessage):
             return message.text, documents
         if isinstance(message, ToolMessage) and isinstance(message.artifact, list):
-            documents = [one for one in message.artifact if isinstance(one, Document)] + documents
+            documents = [*_documents(message.artifact), *documents]
     return None, []
+
+
+def _documents(artifact: list[Any]) -> Iterator[Document]:
+    """Those of an artifact; a message that comes from a checkpoint has them as dicts."""
+    for one in artifact:
+        if isinstance(one, Document):
+            yield one
+        elif isinstance(one, dict) and one.get("type") == "Document":
+            # Not validated: they were documents, and a store may have made anything of their metadata.
+            yield Document.model_construct(**one)
 
 
 def _replaced(last: AnyMessage, answer: GroundedAnswer) -> dict[str, Any]:
