@@ -121,7 +121,7 @@ def _documents(artifact: list[Any]) -> Iterator[Document]:
             yield one
         elif isinstance(one, dict) and one.get("type") == "Document":
             # Not validated: they were documents, and a store may have made anything of their metadata.
-            yield Document.model_construct(**one)
+            yield Document.model_construct(**{"page_content": "", "metadata": {}, "id": None, **one})
 
 
 def _replaced(last: AnyMessage, answer: GroundedAnswer) -> dict[str, Any]:
