@@ -8,6 +8,7 @@ import shelve
 import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import RunnableLambda
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.history import HistoryTrimmer
@@ -99,6 +100,15 @@ def test_no_summary_means_dropping_and_a_word_about_it(model: ChatQwen, answers)
     assert report.summary_failures
     assert report.tokens_after <= report.budget
     assert trim.with_report(HISTORY)[0] == shown
+
+
+def test_a_summarizer_that_gives_no_message_is_a_failure(model: ChatQwen):
+    def text(messages, **_):
+        return "a text"
+
+    _, report = trimmer(model, RunnableLambda(text)).with_report(HISTORY)
+    assert report.dropped
+    assert "AttributeError" in report.summary_failures[0]
 
 
 def test_a_long_summary_ends_with_a_sentence(model: ChatQwen):
