@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from langchain_core.callbacks import CallbackManagerForRetrieverRun
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables.config import ContextThreadPoolExecutor
+from langchain_core.runnables.config import ContextThreadPoolExecutor, RunnableConfig
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 from pydantic import ConfigDict, Field, PrivateAttr
 
@@ -88,6 +89,13 @@ class HybridRetriever(BaseRetriever):
         config = {"callbacks": run_manager.get_child()}
         with ContextThreadPoolExecutor(max_workers=len(self.retrievers)) as pool:
             found = list(pool.map(lambda retriever: retriever.invoke(query, config), self.retrievers))
+        return reciprocal_rank(found, self.smoothing)[: self.k]
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
+    ) -> list[Document]:
+        config: RunnableConfig = {"callbacks": run_manager.get_child()}
+        found = await asyncio.gather(*(retriever.ainvoke(query, config) for retriever in self.retrievers))
         return reciprocal_rank(found, self.smoothing)[: self.k]
 
 
