@@ -60,7 +60,7 @@ class _Answering:
         if live and (yield from self._risks_too_much_early(quoter)):
             return (yield from self._abstain(AbstainReason.NOT_STATED, passages))
         composer = Composer(live=live)
-        asked = prompts.answer(passages, self._question, self._as_of)
+        asked = prompts.answer(passages, self._question, self._as_of, self._gathered.language)
         answer, messages = yield from self._generate(asked, composer)
         self._features |= features.of_answer(self._question, answer, passages, quoter) | features.of_tokens(messages)
         conflicts, risky = yield from self._check(asked, answer, passages, quoter)

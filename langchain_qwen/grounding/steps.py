@@ -70,12 +70,12 @@ class Settings:
         """Tokens of a text in a prompt."""
         return self.count([HumanMessage(text)])
 
-    def fits(self, question: str, as_of: date) -> Callable[[Sequence[Passage]], bool]:
+    def fits(self, question: str, as_of: date, language: str) -> Callable[[Sequence[Passage]], bool]:
         """Whether the prompt with some passages leaves the room that answer and quotes need."""
         room = self.max_prompt_tokens
         if self.window is not None:
             room = min(room, self.window - 3 * self.max_answer_tokens - _CHECK_TOKENS)
-        return lambda passages: self.count(prompts.answer(passages, question, as_of)) <= room
+        return lambda passages: self.count(prompts.answer(passages, question, as_of, language)) <= room
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ class HistoryTrimmer(Rebuilt, Runnable[Any, list[BaseMessage]]):
             shown = replay.copy()  # what is done where nobody asks must not move later cuts
             yield from shown.finish()
         self._keep(replay)
-        return shown.view.messages(), shown.report()
+        return shown.view.sent(messages), shown.report()
 
     def _resume(self, messages: list[BaseMessage], tools: list[Tool]) -> Replay:
         """The longest replay of a beginning of these messages, now the caller's own; else a new one."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 
@@ -20,6 +20,7 @@ from langchain_qwen.grounding.composing import Composer, Evidence
 from langchain_qwen.grounding.parts import asks_for_several
 from langchain_qwen.grounding.passages import read_passages
 from langchain_qwen.grounding.verifying import Support
+from langchain_qwen.personas.detection import detect
 from tests.unit_tests.grounding.scripted import ScriptedModel
 
 BRIDGE = "The old bridge fell.  The new bridge\u200b was opened on 19 March 1932. It was paid for by Ana Ferreira."
@@ -88,8 +89,19 @@ def test_the_answer_is_that_of_the_plain_prompt_over_all_passages():
     ],
 )
 def test_the_language_is_named_where_question_and_passages_share_it(document, question, language):
-    (asked,) = prompts.answer(read_passages([Document(document)]), question, date(2026, 1, 2))
-    assert f"answer concise.{language}\nQuestion: {question} " in asked.text
+    model = ScriptedModel()
+    answerer(model, [Document(document)]).invoke(question)
+    assert f"answer concise.{language}\nQuestion: {question} " in model.prompts[0][-1].text
+
+
+def test_the_language_is_told_once_however_many_passages_are_tried(monkeypatch):
+    told = []
+    monkeypatch.setattr(prompts, "detect", lambda text: told.append(text) or detect(text))
+    model = bridge_model()
+    documents = [Document(f"Die kleine Glocke Nummer {number} läutet jeden Samstag.") for number in range(9)]
+    answerer(model, documents).invoke("Wann läutet die kleine Glocke?")
+    assert "Answer in German." in model.prompts[0][-1].text
+    assert len(told) == 2  # of the question and of the passages
 
 
 def test_what_is_asked_of_an_answer_begins_like_it():
@@ -243,6 +255,30 @@ def test_a_chat_is_made_one_question():
         [HumanMessage("Tell me of the bridge."), AIMessage("It is new."), HumanMessage("When was it opened?")]
     )
     assert asked == ["When was the bridge opened?"]
+
+
+def test_a_first_question_stays_as_it_is_behind_a_system_message():
+    asked = []
+    model = bridge_model(replies={"Rewrite my last question": "What is your favorite color?"})
+    runnable = GroundedAnswerer(RunnableLambda(lambda q: asked.append(q) or DOCUMENTS), model)
+    question = HumanMessage("When was the bridge opened?")
+    assert runnable.invoke([SystemMessage("You are a librarian."), question]).question == question.text
+    assert asked == [question.text]
+
+
+def test_a_question_whose_rewriting_is_cut_off_stays_as_it_was():
+    class CutOff(ScriptedModel):
+        def _generate(self, messages, *arguments, **options):
+            result = super()._generate(messages, *arguments, **options)
+            if messages[-1].text.startswith("Rewrite my last question"):
+                result.generations[0].message.response_metadata["finish_reason"] = "length"
+            return result
+
+    asked = []
+    model = CutOff(states="bridge", answer="It was opened in 1932.", replies={"Rewrite": "When was the"})
+    runnable = GroundedAnswerer(RunnableLambda(lambda q: asked.append(q) or DOCUMENTS), model)
+    runnable.invoke([HumanMessage("Tell me of it."), AIMessage("It is new."), HumanMessage("When was it opened?")])
+    assert asked == ["When was it opened?"]
 
 
 CONTRADICTED = [
