@@ -19,6 +19,14 @@ _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
+def expanded(path: str | Path) -> Path:
+    """With the home folder for `~`; as it stands where there is no such user, so that the path is what is not found."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def read_object(file: Path) -> dict[str, Any]:
     """Read a file that holds a JSON object.
 

@@ -112,7 +112,8 @@ def test_files_come_before_the_question(run, use, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [(None, "cannot be read"), ("{", "is no JSON"), ("[1]", "holds no JSON Schema")]
+    ("content", "complaint"),
+    [(None, "cannot be read"), ("{", "is no JSON"), ("[" * 100_000, "is no JSON"), ("[1]", "holds no JSON Schema")],
 )
 def test_a_schema_file_that_is_none(run, use, tmp_path, content, complaint):
     model = use("yes")

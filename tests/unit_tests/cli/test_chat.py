@@ -217,7 +217,9 @@ def test_conversations_survive_the_disk(tmp_path):
         assert Conversation.load(tmp_path / "c.json").messages == before.messages
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"type": "human"}]', '{"a": 1}', '"text"', "[[]]"])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[1]", '[{"type": "human"}]', '{"a": 1}', '"text"', "[[]]", "[" * 100_000]
+)
 def test_a_file_that_is_no_conversation(run, use, tmp_path, content):
     model = use("yes")
     file = tmp_path / "c.json"
@@ -225,7 +227,7 @@ def test_a_file_that_is_no_conversation(run, use, tmp_path, content):
     at_start = run("chat", "--load", file)
     assert at_start.exit_code == 1
     assert "holds no conversation" in at_start.stderr
-    later = run("chat", input=f"hi\n/load {file}\n/load {tmp_path / 'none'}\n/load\n")
+    later = run("chat", input=f"hi\n/load {file}\n/load {tmp_path / 'none'}\n/load\n/load ~no-such-user/c\n")
     assert "holds no conversation" in later.stderr
     assert "cannot be read" in later.stderr
     assert later.exit_code == 0
