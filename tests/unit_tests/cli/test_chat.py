@@ -217,6 +217,14 @@ def test_conversations_survive_the_disk(tmp_path):
         assert Conversation.load(tmp_path / "c.json").messages == before.messages
 
 
+def test_bytes_of_another_encoding_are_not_saved(run, use, tmp_path):
+    use("yes")
+    (tmp_path / "c.json").write_text("kept")
+    result = run("chat", "--system", "caf\udce9", input=f"/save! {tmp_path / 'c.json'}\n/system ok\n")
+    assert (result.exit_code, "system message is not UTF-8 text" in result.stderr) == (0, True)
+    assert (tmp_path / "c.json").read_text() == "kept"
+
+
 @pytest.mark.parametrize(
     "content", ["", "{}", "[1]", '[{"type": "human"}]', '{"a": 1}', '"text"', "[[]]", "[" * 100_000]
 )
