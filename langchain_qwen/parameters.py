@@ -6,8 +6,9 @@ import difflib
 import functools
 import secrets
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Set
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
@@ -47,7 +48,7 @@ class GenerationParameters(BaseModel):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     """OpenAI's penalty on tokens by how often they are in the answer already."""
 
-    logit_bias: dict[int, float] | None = None
+    logit_bias: dict[int, Annotated[float, Field(le=1e30)]] | None = None
     """Added to the logits of these token ids."""
 
     seed: int | None = None
@@ -109,6 +110,12 @@ class GenerationParameters(BaseModel):
     @classmethod
     def _read_stop(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("timeout")
+    @classmethod
+    def _read_timeout(cls, value: float | None) -> float | None:
+        """Longer than the system can wait, 292 years or infinity, is for ever."""
+        return None if value is not None and value > threading.TIMEOUT_MAX else value
 
     @model_validator(mode="after")
     def check_parameters_agree(self) -> Self:

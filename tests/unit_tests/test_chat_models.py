@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import math
 import pickle
 import threading
 import time
@@ -349,6 +350,11 @@ class TestBadInput:
         with pytest.raises(errors.InvalidParameterError, match="from 0 to 319"):
             unloaded.invoke("x", logit_bias={token: 1.0})
 
+    @pytest.mark.parametrize("bias", [math.inf, 1e39, math.nan])
+    def test_a_bias_that_no_logit_can_be_added_to(self, unloaded, bias):
+        with pytest.raises(errors.InvalidParameterError, match=r"logit_bias\.5"):
+            unloaded.invoke("x", logit_bias={5: bias})
+
     def test_overflow_has_numbers(self, unloaded):
         with pytest.raises(errors.ContextOverflowError) as caught:
             unloaded.invoke("x", max_tokens=5000)
@@ -415,6 +421,15 @@ class TestLife:
     def test_timeout(self, model):
         with pytest.raises(errors.GenerationTimeoutError):
             model.invoke("x", timeout=1e-6)
+
+    @pytest.mark.parametrize("timeout", [math.inf, 1e300, 1e9])
+    def test_a_timeout_that_never_passes(self, model, timeout):
+        assert model.invoke("x", timeout=timeout, max_tokens=2).usage_metadata
+
+    @pytest.mark.parametrize("top_p", [0.8, 1.0])
+    def test_a_temperature_next_to_zero_is_greedy(self, model, top_p):
+        greedy = model.invoke("x", temperature=0, max_tokens=8).content
+        assert model.invoke("x", temperature=1e-320, top_p=top_p, top_k=0, max_tokens=8).content == greedy
 
     def test_pickles_and_serialisation(self, folder):
         model = ChatQwen(model=folder, temperature=0.5, stop=["x"])

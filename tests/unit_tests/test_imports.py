@@ -82,7 +82,7 @@ MAY_IMPORT = {
     "grounding": {"errors", "inputs", "capabilities", "chat_models", "personas", "stepping", "yes_or_no"},
     "history": {"errors", "checkpoints", "forks", "inputs", "prompting", "capabilities", "rebuilt", "stepping"},
     "init_chat_model": {"errors"},
-    "personas": {"errors", "inputs", "output", "capabilities", "stepping"},
+    "personas": {"errors", "inputs", "output", "capabilities", "stepping", "regular_files"},
     "quantizing": {"bars", "errors", "checkpoints", "engine", "prompting"},
     "cli": {
         "_version",
@@ -96,6 +96,7 @@ MAY_IMPORT = {
         "prompting",
         "personas",
         "quantizing",
+        "regular_files",
     },
     "safety": {
         "errors",
