@@ -47,8 +47,7 @@ def read(base: GenerationParameters, stop: Sequence[str] | str | None, kwargs: M
     # LangChain itself reads `stream`: whether `invoke` streams.
     overrides = {name: value for name, value in kwargs.items() if name not in (*PLAN_ARGUMENTS, "model", "stream")}
     parameters = merged(base, overrides)
-    if stop:
-        further = [stop] if isinstance(stop, str) else stop
+    if further := merged(GenerationParameters(), {"stop": stop}).stop:
         parameters = parameters.model_copy(update={"stop": [*(parameters.stop or []), *further]})
     form = kwargs.get("response_format")
     schema = form if isinstance(form, type) else None

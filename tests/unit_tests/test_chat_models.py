@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import math
 import pickle
 import threading
 import time
@@ -316,13 +317,17 @@ class TestBadInput:
             ({"top_p": 1.5}, errors.InvalidParameterError, "top_p"),
             ({"logprobs": False, "top_logprobs": 3}, errors.InvalidParameterError, "contradicts"),
             ({"stop": [""]}, errors.InvalidParameterError, "empty string"),
+            ({"stop": [1]}, errors.InvalidParameterError, "stop"),
+            ({"stop": 1}, errors.InvalidParameterError, "stop"),
+            ({"timeout": math.inf}, errors.InvalidParameterError, "timeout"),
+            ({"logit_bias": {5: math.nan}}, errors.InvalidParameterError, "logit_bias"),
             ({"precision": "int3"}, errors.InvalidParameterError, "precision"),
         ],
     )
     def test_parameters(self, folder, unloaded, arguments, error, says):
         with pytest.raises(error, match=says):
             ChatQwen(model=folder, **arguments)
-        if "precision" not in arguments and "stop" not in arguments:
+        if "precision" not in arguments:
             with pytest.raises(error, match=says):
                 unloaded.invoke("x", **arguments)
 
@@ -365,8 +370,17 @@ class TestBadInput:
         assert caught.value.prompt_tokens > 100_000
 
     def test_tools(self, unloaded):
-        with pytest.raises(errors.InvalidParameterError, match="neither"):
-            unloaded.bind_tools([add], tool_choice="subtract")
+        for choice in (
+            "subtract",
+            {"type": "function", "function": {}},
+            {"type": "function", "function": "subtract"},
+            {},
+        ):
+            with pytest.raises(errors.InvalidParameterError, match="neither"):
+                unloaded.bind_tools([add], tool_choice=choice)
+        for foreign in ({"type": "web_search_preview"}, {"type": "function", "name": "f", "parameters": {}}):
+            with pytest.raises(errors.InvalidSchemaError, match=f"OpenAI's.*{foreign['type']}"):
+                unloaded.bind_tools([foreign])
         with pytest.raises(errors.InvalidParameterError, match="needs tools"):
             unloaded.bind_tools([], tool_choice="any")
         broken = {
@@ -376,8 +390,9 @@ class TestBadInput:
         }
         with pytest.raises(errors.InvalidSchemaError):
             unloaded.bind_tools([broken], tool_choice="f").invoke("x")
-        with pytest.raises(errors.InvalidParameterError, match="response_format"):
-            unloaded.invoke("x", response_format={"type": "yaml"})
+        for form in ({"type": "yaml"}, {}, "json"):
+            with pytest.raises(errors.InvalidParameterError, match="response_format"):
+                unloaded.invoke("x", response_format=form)
 
     def test_missing_models(self, tmp_path):
         with pytest.raises(errors.ModelNotFoundError, match=r"coder-1\.5b"):
