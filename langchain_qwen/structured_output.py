@@ -23,12 +23,12 @@ from langchain_core.runnables import (
     RunnableParallel,
     RunnablePassthrough,
 )
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.json import parse_json_markdown
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import TypeAdapter, ValidationError
 from pydantic.v1 import BaseModel as BaseModelV1
 
+from langchain_qwen.converting import json_schema_of, openai_tool_of
 from langchain_qwen.errors import InvalidParameterError, OutputFormatError, OutputTruncatedError
 
 METHODS = ("json_schema", "function_calling", "json_mode")
@@ -108,7 +108,7 @@ def build(
     parser: Runnable[Any, Any]
     llm: Runnable[LanguageModelInput, AIMessage]
     if method == "function_calling":
-        name = convert_to_openai_tool(schema)["function"]["name"]
+        name = openai_tool_of(schema)["function"]["name"]
         forced = {"tool_choice": name, "strict": strict, "parallel_tool_calls": False}
         llm = model.bind_tools([schema, *tools], **{**forced, **tracing, **further})
         parser = (
@@ -164,7 +164,7 @@ def _response_format(schema: dict[str, Any] | type, method: str) -> dict[str, An
         schema = TypeAdapter(schema).json_schema()
     # A JSON Schema is taken as it stands; classes and tools in OpenAI's or Anthropic's form are converted.
     is_tool = isinstance(schema, dict) and bool({"function", "parameters", "input_schema"} & schema.keys())
-    json_schema = schema if isinstance(schema, dict) and not is_tool else convert_to_json_schema(schema)
+    json_schema = schema if isinstance(schema, dict) and not is_tool else json_schema_of(schema)
     return {
         "type": "json_schema",
         "json_schema": {"name": json_schema.get("title", "answer"), "schema": json_schema, "strict": True},

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_qwen.converting import openai_tool_of
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.output.plan import PLAN_ARGUMENTS
 from langchain_qwen.parameters import GenerationParameters, merged, with_model_kwargs
@@ -90,7 +90,7 @@ def _openai_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
         extras = tool.extras
     if isinstance(tool, type) or _runs_nothing(tool):
         extras = {**(extras or {}), "form": True}
-    return {**convert_to_openai_tool(tool, strict=strict), **({"extras": extras} if extras else {})}
+    return {**openai_tool_of(tool, strict=strict), **({"extras": extras} if extras else {})}
 
 
 def _runs_nothing(tool: Any) -> bool:
