@@ -21,7 +21,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import AddableDict, ConfigurableField, RunnableBinding
 from langchain_core.tools import tool
 from langchain_tests.unit_tests import ChatModelUnitTests
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 import langchain_qwen
 from langchain_qwen import ChatQwen, errors
@@ -462,6 +462,13 @@ class TestLife:
             model.max_tokens = 4
             assert model.invoke("x").content == answers[0].content
             assert len(cache._cache) == 4
+
+    def test_cache_keys_tell_classes_of_one_name_apart(self, folder):
+        with ChatQwen(model=folder, precision="fp32", max_tokens=60, cache=InMemoryCache(), temperature=0) as model:
+            for kind in (int, bool, int):
+                made = create_model("Made", value=(kind, ...))
+                assert type(model.invoke("x", response_format=made).additional_kwargs["parsed"].value) is kind
+            assert len(model.cache._cache) == 2
 
     def test_rate_limiter_configurable_fields_and_fallbacks(self, folder):
         limiter = InMemoryRateLimiter(requests_per_second=1000)
