@@ -11,10 +11,10 @@ from typing import Any
 
 from langchain_core import output_parsers
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import BaseCumulativeTransformOutputParser, openai_tools
 from langchain_core.output_parsers.pydantic import TBaseModel
-from langchain_core.outputs import Generation
+from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import (
     Runnable,
     RunnableAssign,
@@ -39,14 +39,17 @@ class _ToTheEnd(BaseCumulativeTransformOutputParser[Any]):
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         message: Any = result[0].message  # type: ignore[attr-defined]  # they read messages alone
-        if partial and getattr(message, "chunk_position", "last") != "last":
+        if not isinstance(message, AIMessage):  # what LangChain makes of one that does not stream
+            message = AIMessage(**message.model_dump())
+        if partial and isinstance(message, AIMessageChunk) and message.chunk_position != "last":
             return super().parse_result(result, partial=True)
         _check_length(message)
         if not self._is_whole(message):
             raise OutputFormatError(
-                "the structured output is no whole JSON; where a stop string ended it, ask without that string"
+                "the structured output is no whole JSON; where a stop string ended it, ask without that string: "
+                f"{message.text[:200]!r}"
             )
-        return super().parse_result(result)
+        return super().parse_result([ChatGeneration(message=message)])
 
     def _is_whole(self, message: AIMessage) -> bool:
         try:

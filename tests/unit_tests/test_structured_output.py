@@ -77,6 +77,12 @@ async def test_whole_answers(answered, method):
     assert await answered(Mail.model_json_schema(), method) == [WRITTEN] * 4
 
 
+@pytest.mark.parametrize("method", METHODS)
+async def test_whole_answers_where_nothing_streams(answered, method):
+    assert await answered(Mail, method, disable_streaming=True) == [Mail(**WRITTEN)] * 4
+    assert await answered(Mail.model_json_schema(), method, disable_streaming=True) == [WRITTEN] * 4
+
+
 @pytest.mark.parametrize("schema", [Mail, Mail.model_json_schema()])
 @pytest.mark.parametrize("method", METHODS)
 async def test_what_a_stop_string_cuts_is_no_result(answered, schema, method):
