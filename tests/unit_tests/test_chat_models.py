@@ -21,7 +21,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import AddableDict, ConfigurableField, RunnableBinding
 from langchain_core.tools import tool
 from langchain_tests.unit_tests import ChatModelUnitTests
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 import langchain_qwen
 from langchain_qwen import ChatQwen, errors
@@ -317,13 +317,17 @@ class TestBadInput:
             ({"top_p": 1.5}, errors.InvalidParameterError, "top_p"),
             ({"logprobs": False, "top_logprobs": 3}, errors.InvalidParameterError, "contradicts"),
             ({"stop": [""]}, errors.InvalidParameterError, "empty string"),
+            ({"stop": [1]}, errors.InvalidParameterError, "stop"),
+            ({"stop": 1}, errors.InvalidParameterError, "stop"),
+            ({"timeout": math.inf}, errors.InvalidParameterError, "timeout"),
+            ({"logit_bias": {5: math.nan}}, errors.InvalidParameterError, "logit_bias"),
             ({"precision": "int3"}, errors.InvalidParameterError, "precision"),
         ],
     )
     def test_parameters(self, folder, unloaded, arguments, error, says):
         with pytest.raises(error, match=says):
             ChatQwen(model=folder, **arguments)
-        if "precision" not in arguments and "stop" not in arguments:
+        if "precision" not in arguments:
             with pytest.raises(error, match=says):
                 unloaded.invoke("x", **arguments)
 
@@ -371,8 +375,17 @@ class TestBadInput:
         assert caught.value.prompt_tokens > 100_000
 
     def test_tools(self, unloaded):
-        with pytest.raises(errors.InvalidParameterError, match="neither"):
-            unloaded.bind_tools([add], tool_choice="subtract")
+        for choice in (
+            "subtract",
+            {"type": "function", "function": {}},
+            {"type": "function", "function": "subtract"},
+            {},
+        ):
+            with pytest.raises(errors.InvalidParameterError, match="neither"):
+                unloaded.bind_tools([add], tool_choice=choice)
+        for foreign in ({"type": "web_search_preview"}, {"type": "function", "name": "f", "parameters": {}}):
+            with pytest.raises(errors.InvalidSchemaError, match=f"OpenAI's.*{foreign['type']}"):
+                unloaded.bind_tools([foreign])
         with pytest.raises(errors.InvalidParameterError, match="needs tools"):
             unloaded.bind_tools([], tool_choice="any")
         broken = {
@@ -382,8 +395,9 @@ class TestBadInput:
         }
         with pytest.raises(errors.InvalidSchemaError):
             unloaded.bind_tools([broken], tool_choice="f").invoke("x")
-        with pytest.raises(errors.InvalidParameterError, match="response_format"):
-            unloaded.invoke("x", response_format={"type": "yaml"})
+        for form in ({"type": "yaml"}, {}, "json"):
+            with pytest.raises(errors.InvalidParameterError, match="response_format"):
+                unloaded.invoke("x", response_format=form)
 
     def test_missing_models(self, tmp_path):
         with pytest.raises(errors.ModelNotFoundError, match=r"coder-1\.5b"):
@@ -462,6 +476,13 @@ class TestLife:
             model.max_tokens = 4
             assert model.invoke("x").content == answers[0].content
             assert len(cache._cache) == 4
+
+    def test_cache_keys_tell_classes_of_one_name_apart(self, folder):
+        with ChatQwen(model=folder, precision="fp32", max_tokens=60, cache=InMemoryCache(), temperature=0) as model:
+            for kind in (int, bool, int):
+                made = create_model("Made", value=(kind, ...))
+                assert type(model.invoke("x", response_format=made).additional_kwargs["parsed"].value) is kind
+            assert len(model.cache._cache) == 2
 
     def test_rate_limiter_configurable_fields_and_fallbacks(self, folder):
         limiter = InMemoryRateLimiter(requests_per_second=1000)
