@@ -319,7 +319,7 @@ class TestBadInput:
             ({"stop": [""]}, errors.InvalidParameterError, "empty string"),
             ({"stop": [1]}, errors.InvalidParameterError, "stop"),
             ({"stop": 1}, errors.InvalidParameterError, "stop"),
-            ({"timeout": math.inf}, errors.InvalidParameterError, "timeout"),
+            ({"timeout": math.nan}, errors.InvalidParameterError, "timeout"),
             ({"logit_bias": {5: math.nan}}, errors.InvalidParameterError, "logit_bias"),
             ({"precision": "int3"}, errors.InvalidParameterError, "precision"),
         ],
