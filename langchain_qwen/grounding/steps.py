@@ -52,8 +52,8 @@ class Settings:
     knowledge_cutoff: date
     date_key: str
     withhold: bool
-    abstain_text: str
-    missing_text: str
+    abstain_text: str | None
+    missing_text: str | None
     tells_odds: bool
     translate: bool
     across: Callable[[str], Across | None]

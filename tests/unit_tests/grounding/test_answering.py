@@ -282,7 +282,7 @@ def test_a_question_for_several_facts_is_answered_in_parts():
     answer = answerer(model, abstain_above=None).invoke(question)
     assert answer.text == (
         "The bridge was opened in 1932. [1]\nThe mill closed in 1950. [2] "
-        "The documents do not answer: Who owns the castle?"
+        "The documents do not answer this: Who owns the castle?"
     )
     assert [citation.document_id for citation in answer.citations] == ["bridge", "mill"]
     assert answer.missing == ("Who owns the castle?",)
@@ -378,6 +378,27 @@ def test_all_that_a_retriever_gives_is_shown_unless_there_is_a_limit():
         assert model.prompts[0][0].text.count("The bridge has arch") == shown
         left_out = [(one.document_id, one.reason) for one in answer.left_out]
         assert left_out == [(str(number), "too many") for number in range(shown, 25)]
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("Wem gehört die alte Burg oberhalb der Stadt?", "Die Dokumente beantworten diese Frage nicht"),
+        ("这座城堡属于谁？", "文档中没有这个问题的答案"),
+        ("Who owns the castle? Answer in Spanish.", "Los documentos no responden a esta pregunta"),
+        ("Garrow?", "The documents do not answer this"),
+    ],
+)
+def test_that_there_is_no_answer_is_said_in_the_language_of_the_question(question, said):
+    assert answerer(ScriptedModel(), []).invoke(question).text.rstrip(".。") == said
+    assert answerer(ScriptedModel(), [], abstain_text="?").invoke(question).text == "?"
+    opened = "When was the bridge opened?"
+    model = bridge_model(parts=(opened, question), replies={question: "I don't know."})
+    answer = answerer(model, abstain_above=None).invoke("When was the bridge opened, and whose is the castle?")
+    assert answer.text.endswith(f"{said}: {question}")
+    model = model.model_copy(update={"parts": (opened, question)})
+    own = answerer(model, abstain_above=None, missing_text="No {question}")
+    assert own.invoke("When was the bridge opened, and whose is the castle?").text.endswith(f" No {question}")
 
 
 def test_bad_input():
