@@ -228,17 +228,22 @@ def check_place(base_url: str | None, given: Mapping[str, Any]) -> None:
     here = [name for name in _OF_THIS_MACHINE if given.get(name) not in (None, "auto")]
     if here:
         raise InvalidParameterError(f"{', '.join(here)}: the server decides about that; leave it out beside base_url")
-    parts = urlsplit(base_url)
     try:
+        parts = urlsplit(base_url)
         named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # no port can be that
+    except ValueError:  # no host or port can be that
         named = False
-    if not named:
+    if not named or not base_url.isprintable() or " " in base_url:
         raise InvalidParameterError('base_url is that of an API, as in "http://host:8000/v1"')
     if parts.username is not None or parts.password is not None:
         raise InvalidParameterError("base_url holds a user or a password, which traces would show; use api_key")
-    if parts.query or parts.fragment:
+    if "?" in base_url or "#" in base_url:
         raise InvalidParameterError("base_url ends with its path; leave out what comes behind ? or #")
+    key = given["api_key"].get_secret_value() if given.get("api_key") else ""
+    if not key.isascii() or not key.isprintable() or key != key.strip():
+        raise InvalidParameterError(
+            "api_key holds what cannot be sent: a line break or space at an end, as of a file, or a letter beyond ASCII"
+        )
 
 
 def _check_engine(given: Mapping[str, Any]) -> None:

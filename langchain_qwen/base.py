@@ -37,7 +37,12 @@ DEFAULT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
 class BaseChatQwen(GenerationParameters, Together):
     """A model with its files, its counts and its life; see `ChatQwen`."""
 
-    model_config = ConfigDict(populate_by_name=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        populate_by_name=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,  # the key, or a password in `base_url`, of a traceback
+    )
 
     model: str = Field(default=DEFAULT_MODEL, alias="model_name")
     """A hub id, a local folder, a GGUF file (of the hub: `Qwen/Qwen2.5-1.5B-Instruct-GGUF:q4_k_m`), or an alias that

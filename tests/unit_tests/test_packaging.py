@@ -19,7 +19,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = SETTINGS["project"]
 NEEDED = [Requirement(text) for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["agents"]]]
 
 
@@ -53,3 +54,11 @@ def test_every_python_that_is_promised_is_tested():
     make = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert named == set(re.search(r"^PYTHONS \?= (.*)$", make, re.M)[1].split())
     assert PROJECT["requires-python"] == f">={min(named, key=Version)}"
+
+
+def test_what_is_compiled_goes_into_wheels_alone():
+    """A source distribution is for every machine."""
+    build = SETTINGS["tool"]["hatch"]["build"]
+    assert "custom" in build["targets"]["wheel"]["hooks"]
+    assert "hooks" not in build
+    assert "hooks" not in build["targets"]["sdist"]

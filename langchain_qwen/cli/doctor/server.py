@@ -72,12 +72,12 @@ def doctor_server(base_url: str, model: str, tokenizer: str | None, *, as_json: 
 
 def examine_server(base_url: str, model: str, tokenizer: str | None) -> Iterator[Check]:
     """Try one thing after the other; what needs an earlier one that failed is left out."""
-    check_place(base_url, {})
+    key = SecretStr(os.environ.get(KEY, ""))
+    check_place(base_url, {"api_key": key})
     opened = Opener().open(Source(tokenizer or model, None, None, False, model), fresh=False)
-    key = os.environ.get(KEY)
     leases = Leases()
     try:
-        backend = AtServer(leases, base_url, SecretStr(key) if key else None, 0)
+        backend = AtServer(leases, base_url, key, 0)
         try:
             engine = backend.engine(opened.checkpoint, time.monotonic() + TIMEOUT_S)
         except QwenError as error:

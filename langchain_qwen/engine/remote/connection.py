@@ -25,7 +25,7 @@ def open_client(base_url: str, key: str | None, connect_s: float) -> httpx.Async
         connect_s: Seconds for the connection, TLS included.
 
     Raises:
-        ConfigurationError: The proxy that the environment names cannot be used.
+        ConfigurationError: The proxy or the certificates that the environment names cannot be used.
     """
     headers = {"Accept-Encoding": "identity", "User-Agent": f"langchain-qwen/{__version__}"}
     if key is not None:
@@ -34,6 +34,10 @@ def open_client(base_url: str, key: str | None, connect_s: float) -> httpx.Async
     try:
         # Redirects are not followed: the key goes where it was meant to go.
         return httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout, **way())
+    except OSError as error:  # also OpenSSL's
+        raise ConfigurationError(
+            f"the certificates that the environment names (SSL_CERT_FILE, SSL_CERT_DIR) cannot be read: {error}"
+        ) from error
     except (ImportError, ValueError) as error:
         raise ConfigurationError(
             f"the environment names a proxy (HTTP_PROXY, ALL_PROXY) that cannot be used: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,7 +87,7 @@ class Reply:
         for line in lines:
             if self.finished:
                 return
-            field, _, value = line.partition(b":")
+            field, _, value = line.removeprefix(codecs.BOM_UTF8).partition(b":")  # the first one may begin with it
             if field == b"data":  # others are comments, and names of events
                 yield from self._read(value.strip())
 

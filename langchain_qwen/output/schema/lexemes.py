@@ -170,13 +170,11 @@ class Lexemes:
             values = [_as_number(count * step) for count in range(first, last + 1)]
             values = [value for value in values if shape.accepts(value)]
             return self._listed(values) if values else None
-        schema = {
-            "type": "integer" if shape.integer else "number",
-            "multipleOf": _as_number(step),
-            "minimum": _as_number(first * step),
-            "maximum": _as_number(last * step),
-        }
-        return self._possible(Lexeme(f"%json {json.dumps(schema)}", terminal=False), 4)
+        # Below zero the sign is written here: llguidance 1.7, which vLLM has, knows no negative multiples.
+        below = [_in_steps(shape, step, max(1, -last), -first)] if first < 0 else []
+        above = [_in_steps(shape, step, max(0, first), last)] if last >= 0 else []
+        body = " | ".join([*(f'"-" {rule}' for rule in below), *above])
+        return self._possible(Lexeme(body, terminal=False), 4)
 
     def _possible(self, lexeme: Lexeme, conditions: int) -> Lexeme | None:
         """The lexeme, unless no text matches it."""
@@ -199,6 +197,17 @@ def _problem(grammar: str) -> str:
     if not matcher.is_error():
         matcher.compute_bitmask()
     return matcher.get_error()
+
+
+def _in_steps(shape: Number, step: Fraction, first: int, last: int) -> str:
+    """A rule for the multiples of `step` from the `first` to the `last`, which are no negative ones."""
+    schema = {
+        "type": "integer" if shape.integer else "number",
+        "multipleOf": _as_number(step),
+        "minimum": _as_number(first * step),
+        "maximum": _as_number(last * step),
+    }
+    return f"%json {json.dumps(schema)}"
 
 
 _FIRST_CHARACTERS = (

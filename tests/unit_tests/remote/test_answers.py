@@ -10,6 +10,7 @@ import pickle
 import shutil
 import threading
 import time
+import traceback
 
 import pytest
 from hypothesis import given, settings
@@ -265,6 +266,11 @@ class TestSettings:
             ({"base_url": "http://server/v1?key=1"}, "path"),
             ({"base_url": "server:8000"}, "http://host:8000/v1"),
             ({"base_url": "http://server:99999/v1"}, "http://host:8000/v1"),
+            ({"base_url": "http://[::1/v1"}, "http://host:8000/v1"),
+            ({"base_url": "http://server/v1\n"}, "http://host:8000/v1"),
+            ({"base_url": " http://server/v1"}, "http://host:8000/v1"),
+            ({"base_url": "http://server/v1?"}, "path"),
+            ({"base_url": "http://server/v1#"}, "path"),
             ({"base_url": URL, "precision": "int4"}, "precision"),
             ({"base_url": URL, "kv_cache_bytes": 1 << 20}, "kv_cache_bytes"),
             ({"tokenizer": "coder-0.5b"}, "base_url"),
@@ -275,3 +281,15 @@ class TestSettings:
         with pytest.raises(InvalidParameterError, match=message) as caught:
             ChatQwen(**given)
         assert "pass@" not in str(caught.value)
+
+    @pytest.mark.parametrize("key", ["sk-1234\n", " sk-1234", "sk-1234\r\nX: 1", "sk-1234€"])
+    def test_a_key_that_no_header_can_hold_is_refused(self, key):
+        """An HTTP library would show it in its error."""
+        with pytest.raises(InvalidParameterError, match="api_key"):
+            ChatQwen(base_url=URL, api_key=key)
+
+    @pytest.mark.parametrize("given", [{"precision": "int4"}, {"max_retries": -1}, {"api_key": "sk-1234\n"}])
+    def test_tracebacks_of_wrong_settings_hold_no_key(self, given):
+        with pytest.raises(InvalidParameterError) as caught:
+            ChatQwen(**{"base_url": URL, "api_key": "-".join(["sk", "1234"]), **given})
+        assert "sk-1234" not in "".join(traceback.format_exception(caught.value))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from langchain_core import exceptions as core
 
 from langchain_qwen import ChatQwen, errors
-from langchain_qwen.engine import Constraint, Request
+from langchain_qwen.engine import Constraint, Request, Token
 from langchain_qwen.engine.remote import Patience, RemoteEngine, Server, connection
 from langchain_qwen.engine.remote import engine as remote_engine
 from langchain_qwen.engine.remote.wire import NonsenseError, Reply, ToldError
@@ -326,6 +326,15 @@ class TestConnections:
         with pytest.raises(errors.ConfigurationError, match="proxy"):
             ask(engine(local))
 
+    @pytest.mark.parametrize("content", [None, "no certificate"])
+    def test_certificates_of_the_environment_that_cannot_be_read(self, local, ask, monkeypatch, tmp_path, content):
+        if content is not None:
+            (tmp_path / "ca.pem").write_text(content)
+        monkeypatch.setattr(connection, "way", lambda: {"verify": connection._certificates.__wrapped__()})
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        with pytest.raises(errors.ConfigurationError, match="SSL_CERT_FILE"):
+            ask(engine(local))
+
     def test_a_server_without_end_of_its_line(self, local, server, ask, monkeypatch):
         monkeypatch.setattr("langchain_qwen.engine.remote.wire.LONGEST_LINE", 1000)
 
@@ -340,6 +349,18 @@ class TestConnections:
 
 
 class TestServersOfAnotherKind:
+    def test_a_byte_order_mark_hides_no_token(self, local, server, ask):
+        async def fault(exchange):
+            await exchange.begin()
+            await exchange.data(b"\xef\xbb\xbf")
+            await exchange.choice(39)
+            await exchange.choice(40, finish_reason="stop")
+            await exchange.event("[DONE]")
+            await exchange.end()
+
+        server.faults.append(fault)
+        assert [event.id for event in ask(engine(local)) if isinstance(event, Token)] == [39, 40]
+
     def test_no_token_ids(self, local, server, ask):
         async def fault(exchange):
             await exchange.begin()
