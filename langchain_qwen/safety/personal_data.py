@@ -11,6 +11,7 @@ from stdnum import iban, luhn
 
 from langchain_qwen.safety.addresses import EMAIL
 from langchain_qwen.safety.credentials import CREDENTIALS, without_punctuation
+from langchain_qwen.safety.letters import fold_text
 from langchain_qwen.safety.national_ids import NATIONAL_IDS
 from langchain_qwen.safety.phone_plans import is_international, is_national
 from langchain_qwen.safety.prefixes import ASCII_WORD
@@ -30,7 +31,20 @@ _NO_PHONE = re.compile(
 _DECIMAL = re.compile(r"(?:^|\s)\d+\.\d+\s|\s\d+\.\d+$")
 # Numbers with nothing but blanks between them, none of them like an area code: a phone number cannot be told apart.
 _TABLE = re.compile(r"(?:[1-9]\d*|0)(?: +(?:[1-9]\d*|0))+")
+# A number in thousands, of ten digits and more.
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3}){3,}")
 _MOST_DIGITS = 20
+# What a whole number of nine to eleven digits has to stand behind: any such number could be one of somebody's phone.
+_CALLED = fold_text(
+    r"(?:(?:tele|smart)?phones?|tel|telefon[eo]?|telefoon|telephone|mobiles?|mobil|movil|telemovel|cell(?:ular[e]?|phone)?|celular"
+    r"|portable|handy|komorka|telefonnummer|handynummer|rufnummer|mobilnummer|call(?:ed|ing)?|dial|ring|text|sms|whatsapp"
+    r"|wa\.me|signal|telegram|viber|fax|hotline|contact|reach|anrufen|ruf|appelez|llam[ae]|llamame|chiama|chiamami|ligue|bel"
+    r"|zadzwon|(?:my|his|her|our|your|their) number|(?:meine|seine|ihre|unsere) nummer|mon numero|mi numero|mio numero"
+    r"|тел|телефон|звоните|电话|手机|致电|拨打|联系|電話|携帯|전화|फोन|मोबाइल|هاتف|جوال|telefonu|dien thoai)"
+)
+_TO_NUMBER = r"(?:[^0-9A-Za-z\n.!?]{0,3}[A-Za-z]{1,10}){0,3}[^0-9A-Za-z\n!?]{0,4}"
+_NO_FIRST = re.compile(r"[2-69]\D|0\.")  # one digit alone that no number begins with
+_CHINESE = re.compile(r"1[3-9]\d{9}")  # mobile numbers, which nobody groups
 _GROUP = re.compile(r"[(+]*[0-9]+")
 # Lengths of a card's number by how it begins (ISO/IEC 7812 ranges as the networks publish them).
 _CARDS = re.compile(
@@ -79,8 +93,22 @@ def _is_phone(number: str) -> bool:
         return False
     if number.startswith("00"):
         return is_international(digits[2:], exact=True)
+    if number.startswith("011") and is_international(digits[3:], exact=True):  # as one dials from North America
+        return True
+    if 1 in sizes[1:] or _NO_FIRST.match(number):
+        return False
+    if sizes == [len(number)] and number[0] != "0" and not _CHINESE.fullmatch(number):
+        return False
     least, most = 8 if len(sizes) > 2 else 9, 12 if digits[0] == "0" else 11
     return least <= len(digits) <= most and not _NO_PHONE.fullmatch(number) and is_national(digits)
+
+
+def _is_cut(text: str, start: int, end: int) -> bool:
+    """Whether a number without a beginning of its own is a part of a longer one, such as a version or an order's."""
+    if re.search(r"\d[._-]\Z", text[:start]):
+        return True
+    own = re.match(r"\(|0\d", text[start:])
+    return re.match(r"\.\d" if own else r"[._-]\d", text[end:]) is not None
 
 
 @lru_cache(maxsize=64)
@@ -89,9 +117,16 @@ def _phone(candidate: str) -> list[Span]:
     while other := _NUMBERED.match(candidate, start):
         start = other.end()
     rest = candidate[start:]
-    if _TABLE.fullmatch(rest) and sum(map(str.isdigit, rest)) > _MOST_DIGITS:
+    if _THOUSANDS.fullmatch(rest) or (_TABLE.fullmatch(rest) and sum(map(str.isdigit, rest)) > _MOST_DIGITS):
         return []
-    return [(start + a, start + b) for a, b in _groups(rest, _is_phone, low=8, high=17)]
+    spans = _groups(rest, _is_phone, low=8, high=17)
+    return [(start + a, start + b) for a, b in spans if rest[a] == "+" or not _is_cut(rest, a, b)]
+
+
+@lru_cache(maxsize=64)
+def _called(candidate: str) -> list[Span]:
+    number = candidate[len(candidate.rstrip("0123456789")) :]
+    return [(len(candidate) - len(number), len(candidate))] if is_national(number) else []
 
 
 def _is_card(number: str) -> bool:
@@ -145,6 +180,7 @@ PERSONAL_DATA = (
         _phone,
         guard=DIGITS,
     ),
+    Detector("phone", rf"{_CALLED}{_TO_NUMBER}[1-9][0-9]{{8,10}}", _called, guard=DIGITS),
     Detector("credit_card", r"[0-9](?:[ ._/|,\n\t-]{0,3}[0-9])+", _card, guard=DIGITS),
     Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ ._/-]?[A-Z0-9]){11,34}", _iban, guard=DIGITS),
     *NATIONAL_IDS,
