@@ -159,6 +159,7 @@ CREDENTIALS = (
         _secret,
         guard="0-9A-Za-z",
         tail=rf"{_KEY}+",
+        again=True,
     ),
     Detector(
         "secret",

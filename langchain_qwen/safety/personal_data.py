@@ -52,6 +52,8 @@ _CARDS = re.compile(
     r"|(?:64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d)|220[0-4]|60\d\d|508\d)\d{12,15}"
     r"|(?:30[0-59]\d|3[689]\d\d)\d{10,15}|2131\d{11}|(?:50(?:18|20|38)|5[6-8]\d\d|63\d\d|67\d\d)\d{8,15}"
 )
+_IBAN_BEGINS = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}[0-9]{2}")
+_LONGEST_IBAN = 34
 _CARD_LAYOUTS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (8, 8)}
 
 
@@ -126,7 +128,8 @@ def _phone(candidate: str) -> list[Span]:
 @lru_cache(maxsize=64)
 def _called(candidate: str) -> list[Span]:
     number = candidate[len(candidate.rstrip("0123456789")) :]
-    return [(len(candidate) - len(number), len(candidate))] if is_national(number) else []
+    found = is_national(number) and not _is_phone(number)  # that is found without a word
+    return [(len(candidate) - len(number), len(candidate))] if found else []
 
 
 def _is_card(number: str) -> bool:
@@ -148,12 +151,13 @@ def _card(candidate: str) -> list[Span]:
 
 @lru_cache(maxsize=64)
 def _iban(candidate: str) -> list[Span]:
-    for end in range(len(candidate), 14, -1):
-        if candidate[end - 1].isalnum() and not candidate[end : end + 1].isalnum():
-            compact = re.sub(r"[^0-9A-Za-z]", "", candidate[:end])
-            value = int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4]))
-            if value % 97 == 1 and iban.is_valid(compact):
-                return [(0, end)]
+    for begin in _IBAN_BEGINS.finditer(candidate):
+        for end in range(len(candidate), begin.start() + 14, -1):
+            if candidate[end - 1].isalnum() and not candidate[end : end + 1].isalnum():
+                compact = re.sub(r"[^0-9A-Za-z]", "", candidate[begin.start() : end])
+                # Countries' own checks know a list of banks, which ages.
+                if len(compact) <= _LONGEST_IBAN and iban.is_valid(compact, check_country=False):
+                    return [(begin.start(), end)]
     return []
 
 
@@ -182,7 +186,7 @@ PERSONAL_DATA = (
     ),
     Detector("phone", rf"{_CALLED}{_TO_NUMBER}[1-9][0-9]{{8,10}}", _called, guard=DIGITS),
     Detector("credit_card", r"[0-9](?:[ ._/|,\n\t-]{0,3}[0-9])+", _card, guard=DIGITS),
-    Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ ._/-]?[A-Z0-9]){11,34}", _iban, guard=DIGITS),
+    Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ ._/\n-]{0,2}[A-Z0-9]){11,34}", _iban, guard=DIGITS, again=True),
     *NATIONAL_IDS,
     Detector(
         "ip_address", r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}", _ip, guard=ASCII_WORD

@@ -99,6 +99,14 @@ def test_a_whole_number_is_one_of_a_phone_behind_a_word_that_says_so(words):
     assert scan("phone", "It is 4155552671, ok") == "It is 4155552671, ok"
 
 
+def test_what_follows_another_is_found_too():
+    one, two, three = "DE89 3704 0044 0532 0130 00", "NO93 8601 1117 947", "BE68 5390 0754 7034"
+    assert scan("iban", f"{one} {two}\n{three} {one}, nr12 {two}") == "[R] [R]\n[R] [R], nr12 [R]"
+    assert scan("iban", one.replace(" ", "\n", 2)) == "[R]"
+    key = "AKIAQWERTYUIOPASDFGH"
+    assert scan("secret", f"{key}, SG.{'aB3d' * 5}.{'aB3d' * 9} {key}") == "[R], [R] [R]"
+
+
 def test_the_secret_key_beside_its_id_is_found():
     secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
     assert secret not in scan("secret", f"AKIAIOSFODNN7EXAMPLE {secret} ok")
