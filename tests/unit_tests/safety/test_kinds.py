@@ -40,6 +40,20 @@ FOUND = [
     ("secret", "glpat-abcdefghij0123456789"),
     ("secret", "sk-ant-api03-" + "aB3_" * 23),
     ("secret", "npm_" + "aB3d" * 9),
+    ("secret", "token: Bearer abcDEF1234567890abcdef"),
+    ("secret", "lsv2_pt_" + "0a1b" * 8 + "_0123456789"),
+    ("secret", "tvly-dev-" + "aB3d" * 8),
+    ("secret", "pcsk_aB3dE_" + "aB3d" * 15),
+    ("secret", "nvapi-" + "aB3_" * 16),
+    ("secret", "tskey-auth-" + "aB3d" * 4 + "-" + "aB3d" * 8),
+    ("secret", "sb_secret_" + "aB3_" * 8),
+    ("secret", "bot123456789:AA" + "aB3" * 11),
+    ("secret", "LTAI" + "aB3d" * 5),
+    ("secret", "Private-Lines: 2\n" + ("aB3d" * 16 + "\n") * 2 + "aB3=="),
+    (
+        "secret",
+        "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n" + "aB3d" * 16 + "\n---- END SSH2 ENCRYPTED PRIVATE KEY ----",
+    ),
     ("secret", "AccountKey=" + "aB3d" * 21 + "ab=="),
     ("email", '"kim lee"@example.com'),
     ("email", "почта@пример.рф"),
@@ -59,6 +73,7 @@ LEFT = [
     ("phone", "6-3 6-7 (7-4) 6-3; 1 0 0 0 1 0 0 0 1; 1 234 567 890; 10 000 000 000; call f(12) = 4155552671"),
     ("credit_card", "6069.397933300514 and 1234 5678 9012 3452"),
     ("secret", "sk-learn-contrib, hf_hub, ghp_ and AKIA"),
+    ("secret", '{"shop_api_key": "SHOP_API_KEY"}, token: SecretStr = "", password: required|min:8'),
     ("secret", "asiaabcdefghijklmnop"),
     ("email", "a @ b.T, look at example dot com, me @ home. Then"),
 ]
@@ -97,6 +112,11 @@ def test_nine_digits_are_a_social_security_number_only_behind_its_name():
 def test_a_whole_number_is_one_of_a_phone_behind_a_word_that_says_so(words):
     assert scan("phone", f"{words} 4155552671, ok") == f"{words} [R], ok"
     assert scan("phone", "It is 4155552671, ok") == "It is 4155552671, ok"
+
+
+def test_a_password_in_quotes_ends_with_them():
+    assert scan("secret", 'password = "hunter2go!"; ok') == '[R]"; ok'
+    assert scan("secret", "password: hunter2go!") == "[R]!"
 
 
 def test_what_follows_another_is_found_too():
