@@ -54,7 +54,11 @@ _CARDS = re.compile(
 )
 _IBAN_BEGINS = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}[0-9]{2}")
 _LONGEST_IBAN = 34
-_CARD_LAYOUTS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (8, 8)}
+_CARD_LAYOUTS_TEXT = (  # sizes of the groups that people write a card's number in
+    "4-4-4-4 4-6-5 4-6-4 4-4-4-4-3 8-8 6-10 6-13 4-12 4-4-8 4-8-4 4-4-4 4-4-5 4-4-4-1 4-4-4-2 4-4-4-3 5-4-4-2 "
+    "3-3-3-3-3 3-3-3-3-3-1"
+)
+_CARD_LAYOUTS = frozenset(_CARD_LAYOUTS_TEXT.split())
 
 
 def _groups(candidate: str, accept: Callable[[str], bool], *, low: int, high: int) -> Iterator[Span]:
@@ -138,10 +142,12 @@ def _is_card(number: str) -> bool:
     digits = re.sub(r"\D", "", number)
     if not _CARDS.fullmatch(digits) or not luhn.is_valid(digits):
         return False
-    if re.search(r"[^0-9 .-]", number):  # separators that tables have too: only in the layout of a card
-        sizes = tuple(map(len, re.findall(r"\d+", number)))
-        return sizes in _CARD_LAYOUTS or set(sizes) == {1}
-    return True
+    sizes, between = [len(group) for group in re.findall(r"\d+", number)], set(re.findall(r"\D+", number))
+    if set(sizes) == {1}:  # lists of single digits have commas
+        return len(between) == 1 and "," not in number
+    if re.search(r"[^0-9 .\n-]", number) and len(between) > 1:
+        return False
+    return len(sizes) == 1 or "-".join(map(str, sizes)) in _CARD_LAYOUTS
 
 
 @lru_cache(maxsize=64)
@@ -162,11 +168,14 @@ def _iban(candidate: str) -> list[Span]:
 
 
 def _ip(candidate: str) -> Iterator[Span]:
+    address = re.sub(r"[\[\]]", "", candidate)
+    if candidate.endswith(":") and not candidate.endswith("::"):  # of the sentence
+        address, candidate = address[:-1], candidate[:-1]
     try:
-        socket.inet_pton(socket.AF_INET6 if ":" in candidate else socket.AF_INET, candidate)
+        socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     except OSError:
         return
-    if len(candidate) > 4:
+    if len(address) > 4:
         yield 0, len(candidate)
 
 
@@ -176,6 +185,7 @@ def _url(candidate: str) -> Iterator[Span]:
         yield 0, end
 
 
+_DOT = r"(?:\.|\[\.\])"
 PERSONAL_DATA = (
     EMAIL,
     Detector(
@@ -189,7 +199,11 @@ PERSONAL_DATA = (
     Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ ._/\n-]{0,2}[A-Z0-9]){11,34}", _iban, guard=DIGITS, again=True),
     *NATIONAL_IDS,
     Detector(
-        "ip_address", r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}", _ip, guard=ASCII_WORD
+        "ip_address",
+        # Also longer ones, so that nothing is found in them.
+        rf"[0-9]{{1,3}}(?:{_DOT}[0-9]{{1,3}}){{3,20}}|[0-9a-f]{{0,4}}(?::[0-9a-f]{{0,4}}){{2,7}}(?:{_DOT}[0-9]{{1,3}}){{0,3}}",
+        _ip,
+        guard=ASCII_WORD,
     ),
     Detector("url", r"(?:https?://|www\.)[^\s<>\"']+", _url, guard=ASCII_WORD, tail=r"[^\s<>\"']+"),
     *CREDENTIALS,

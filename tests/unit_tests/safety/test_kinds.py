@@ -17,6 +17,9 @@ def scan(detector, text):
 
 
 FOUND = [
+    ("ip_address", "::ffff:192.0.2.128"),
+    ("ip_address", "192[.]168[.]1[.]1"),
+    ("credit_card", "3782 822463 10005"),
     ("national_id", "846-15-5715"),
     ("national_id", "AB 12 34 56 C"),
     ("national_id", "AB123456C"),
@@ -72,6 +75,8 @@ LEFT = [
     ("phone", "ISBN 0-306-40615-2, order 302-1234567-1234567, no. 2023-10-4711-0815, 3375 2008-02-13"),
     ("phone", "6-3 6-7 (7-4) 6-3; 1 0 0 0 1 0 0 0 1; 1 234 567 890; 10 000 000 000; call f(12) = 4155552671"),
     ("credit_card", "6069.397933300514 and 1234 5678 9012 3452"),
+    ("credit_card", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; 3, 0, 0, 0, 0, 0, 0,  2, 0, 0,  2,  5, 0, 0, 0, 0, 0"),
+    ("ip_address", "1.2.3.4.5 is an OID, 2.5.4.3.1.9 another"),
     ("secret", "sk-learn-contrib, hf_hub, ghp_ and AKIA"),
     ("secret", '{"shop_api_key": "SHOP_API_KEY"}, token: SecretStr = "", password: required|min:8'),
     ("secret", "asiaabcdefghijklmnop"),
@@ -120,6 +125,8 @@ def test_a_password_in_quotes_ends_with_them():
 
 
 def test_what_follows_another_is_found_too():
+    assert scan("credit_card", "2345-5678, 3530 1113 3330 0000") == "2345-5678, [R]"
+    assert scan("ip_address", "At 2001:db8::1: down") == "At [R]: down"
     one, two, three = "DE89 3704 0044 0532 0130 00", "NO93 8601 1117 947", "BE68 5390 0754 7034"
     assert scan("iban", f"{one} {two}\n{three} {one}, nr12 {two}") == "[R] [R]\n[R] [R], nr12 [R]"
     assert scan("iban", one.replace(" ", "\n", 2)) == "[R]"
