@@ -198,12 +198,14 @@ PERSONAL_DATA = (
     Detector("credit_card", r"[0-9](?:[ ._/|,\n\t-]{0,3}[0-9])+", _card, guard=DIGITS),
     Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ ._/\n-]{0,2}[A-Z0-9]){11,34}", _iban, guard=DIGITS, again=True),
     *NATIONAL_IDS,
+    # Also longer ones, so that nothing is found in them.
+    Detector("ip_address", rf"[0-9]{{1,3}}(?:{_DOT}[0-9]{{1,3}}){{3,20}}", _ip, guard=ASCII_WORD),
     Detector(
         "ip_address",
-        # Also longer ones, so that nothing is found in them.
-        rf"[0-9]{{1,3}}(?:{_DOT}[0-9]{{1,3}}){{3,20}}|[0-9a-f]{{0,4}}(?::[0-9a-f]{{0,4}}){{2,7}}(?:{_DOT}[0-9]{{1,3}}){{0,3}}",
+        rf"[0-9a-f]{{0,4}}(?::[0-9a-f]{{0,4}}){{2,7}}(?:{_DOT}[0-9]{{1,3}}){{0,3}}",
         _ip,
-        guard=ASCII_WORD,
+        guard=ASCII_WORD + ":",
+        guard_before=ASCII_WORD,
     ),
     Detector("url", r"(?:https?://|www\.)[^\s<>\"']+", _url, guard=ASCII_WORD, tail=r"[^\s<>\"']+"),
     *CREDENTIALS,

@@ -76,7 +76,7 @@ LEFT = [
     ("phone", "6-3 6-7 (7-4) 6-3; 1 0 0 0 1 0 0 0 1; 1 234 567 890; 10 000 000 000; call f(12) = 4155552671"),
     ("credit_card", "6069.397933300514 and 1234 5678 9012 3452"),
     ("credit_card", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; 3, 0, 0, 0, 0, 0, 0,  2, 0, 0,  2,  5, 0, 0, 0, 0, 0"),
-    ("ip_address", "1.2.3.4.5 is an OID, 2.5.4.3.1.9 another"),
+    ("ip_address", "1.2.3.4.5 is an OID, 2.5.4.3.1.9 another; ::c10::metal, a::b::c"),
     ("secret", "sk-learn-contrib, hf_hub, ghp_ and AKIA"),
     ("secret", '{"shop_api_key": "SHOP_API_KEY"}, token: SecretStr = "", password: required|min:8'),
     ("secret", "asiaabcdefghijklmnop"),

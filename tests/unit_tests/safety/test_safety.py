@@ -101,6 +101,14 @@ def test_unknown_detectors_and_lexicons_are_named():
         Policy.load("nowhere.yaml")
 
 
+@pytest.mark.parametrize("data", [b"name: 2024-99-99", b"name: " + b"[" * 5000, b"\xff\xfe", b"name: a\x07"])
+def test_files_that_hold_no_policy_are_refused_with_the_reason(tmp_path, data):
+    path = tmp_path / "policy.yaml"
+    path.write_bytes(data)
+    with pytest.raises(PolicyError, match="cannot read"):
+        Policy.load(path)
+
+
 @pytest.mark.parametrize(
     ("action", "expected"),
     [
