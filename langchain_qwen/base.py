@@ -16,7 +16,7 @@ from langchain_qwen.backends import AtServer, Backend, InVllm, OnThisMachine, ch
 from langchain_qwen.checkpoints.devices import require_torch
 from langchain_qwen.configuring import ConfigurableModel
 from langchain_qwen.engine.sharing import Leases
-from langchain_qwen.generating.arguments import openai_tools
+from langchain_qwen.generating.arguments import openai_tools, plan_arguments
 from langchain_qwen.opening import Opener, OpenModel, Source
 from langchain_qwen.output.plan import plan_output, shown
 from langchain_qwen.parameters import (
@@ -167,6 +167,12 @@ class BaseChatQwen(GenerationParameters, Together):
         """Names this model in caches and traces. LangChain keeps it, also where settings change, as in copies."""
         serialized: dict[str, Any] = dumpd(self)
         return serialized
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """What caches know a call by: classes and functions by their schemas too, since names come to mean others."""
+        form = kwargs.get("response_format")
+        parsed_into = {"parsed_into": form} if isinstance(form, type) else {}
+        return super()._get_llm_string(stop, **{**kwargs, **plan_arguments(kwargs), **parsed_into})
 
     # -- counting -----------------------------------------------------------------------------------------------
 

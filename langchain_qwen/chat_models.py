@@ -278,7 +278,8 @@ class ChatQwen(BaseChatQwen):
         """Answer with an object of a schema.
 
         The answer is generated under a grammar, so it always parses and fits the schema. Where `max_tokens` ends it
-        before it is complete, `OutputTruncatedError` is raised (or returned as `parsing_error`).
+        before it is complete, `OutputTruncatedError` is raised (or returned as `parsing_error`); where a stop string
+        does, `OutputFormatError`.
 
         Args:
             schema: A pydantic class (v1 or v2), a TypedDict, a JSON Schema or an OpenAI tool dict.

@@ -35,6 +35,8 @@ def messages_of(value: Any) -> list[BaseMessage]:
             raise InvalidMessagesError(
                 f"a dict needs one of 'input' and 'messages'; it has: {', '.join(map(str, value)) or 'none'}"
             )
+        if names == ["input"]:
+            _check_no_history(value)
         return messages_of(value[names[0]])
     if hasattr(value, "messages"):
         return messages_of(value.messages)
@@ -47,6 +49,16 @@ def messages_of(value: Any) -> list[BaseMessage]:
     raise InvalidMessagesError(
         f"a {type(value).__name__} is no conversation; pass a string, messages or a prompt value"
     )
+
+
+def _check_no_history(value: Mapping[Any, Any]) -> None:
+    """Chains that keep a history hand it over beside the input, where nothing would read it."""
+    for name, one in value.items():
+        if name != "input" and isinstance(one, Sequence) and one and all(isinstance(m, BaseMessage) for m in one):
+            raise InvalidMessagesError(
+                f"the messages in {name!r} stand beside the input and would be left out; put both into one list of "
+                f"messages, as a prompt with MessagesPlaceholder({name!r}) does"
+            )
 
 
 def variables_of(value: Any) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import secrets
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Set
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
@@ -47,7 +49,7 @@ class GenerationParameters(BaseModel):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     """OpenAI's penalty on tokens by how often they are in the answer already."""
 
-    logit_bias: dict[int, float] | None = None
+    logit_bias: dict[int, Annotated[float, Field(le=1e30)]] | None = None
     """Added to the logits of these token ids."""
 
     seed: int | None = None
@@ -77,7 +79,9 @@ class GenerationParameters(BaseModel):
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     """Also report this many alternatives for each token; implies `logprobs`."""
 
-    timeout: float | None = Field(default=None, gt=0, validation_alias=AliasChoices("timeout", "request_timeout"))
+    timeout: float | None = Field(
+        default=None, gt=0, le=threading.TIMEOUT_MAX, validation_alias=AliasChoices("timeout", "request_timeout")
+    )
     """Seconds after which a call fails with `GenerationTimeoutError`; counts waiting and loading too."""
 
     tool_hint: bool | str = True
@@ -110,11 +114,20 @@ class GenerationParameters(BaseModel):
     def _read_stop(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
+    @field_validator("timeout")
+    @classmethod
+    def _read_timeout(cls, value: float | None) -> float | None:
+        """Longer than the system can wait, 292 years or infinity, is for ever."""
+        return None if value is not None and value > threading.TIMEOUT_MAX else value
+
     @model_validator(mode="after")
     def check_parameters_agree(self) -> Self:
         """Refuse values that contradict each other."""
         if self.logprobs is False and self.top_logprobs is not None:
             msg = f"top_logprobs={self.top_logprobs} contradicts logprobs=False; set logprobs=True or leave one out"
+            raise ValueError(msg)
+        if any(math.isnan(bias) for bias in (self.logit_bias or {}).values()):
+            msg = "logit_bias holds a value that is no number (NaN); remove it"
             raise ValueError(msg)
         if self.stop is not None and "" in self.stop:
             msg = "stop holds an empty string, which would end every answer before it begins; remove it"

@@ -13,9 +13,18 @@ from langchain_qwen.errors import IncompleteCheckpointError
 # Beyond what any checkpoint has: an index of 80 layers takes 100 KB, a vocabulary with its merges 11 MB.
 MAX_BYTES = 64_000_000
 MAX_DEPTH = 32
+READ_AT_ONCE = 1 << 20  # a buffer of MAX_BYTES for each small file would not be had under tight limits
 _NESTED = (dict, list)
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+def expanded(path: str | Path) -> Path:
+    """With the home folder for `~`; as it stands where there is no such user, so that the path is what is not found."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def read_object(file: Path) -> dict[str, Any]:
@@ -56,7 +65,7 @@ def open_regular(file: Path, *, follow: bool = True) -> BinaryIO:
 def _read(file: Path) -> str:
     with open_regular(file) as stream:
         content = b""
-        while len(content) <= MAX_BYTES and (more := stream.read(MAX_BYTES)):
+        while len(content) <= MAX_BYTES and (more := stream.read(READ_AT_ONCE)):
             content += more
     if len(content) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES // 1_000_000} MB")

@@ -2,32 +2,79 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import is_dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
+from langchain_core import output_parsers
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.output_parsers import BaseCumulativeTransformOutputParser, openai_tools
+from langchain_core.output_parsers.pydantic import TBaseModel
+from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import (
     Runnable,
     RunnableAssign,
     RunnableBranch,
     RunnableConfig,
-    RunnableGenerator,
     RunnableParallel,
     RunnablePassthrough,
 )
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.json import parse_json_markdown
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import TypeAdapter, ValidationError
 from pydantic.v1 import BaseModel as BaseModelV1
 
+from langchain_qwen.converting import json_schema_of, openai_tool_of
 from langchain_qwen.errors import InvalidParameterError, OutputFormatError, OutputTruncatedError
 
 METHODS = ("json_schema", "function_calling", "json_mode")
+
+
+class _ToTheEnd(BaseCumulativeTransformOutputParser[Any]):
+    """Takes the end of an answer for its end. LangChain's parsers complete what is cut, and streams swallow errors."""
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        message: Any = result[0].message  # type: ignore[attr-defined]  # they read messages alone
+        if not isinstance(message, AIMessage):  # what LangChain makes of one that does not stream
+            message = AIMessage(**message.model_dump())
+        if partial and isinstance(message, AIMessageChunk) and message.chunk_position != "last":
+            return super().parse_result(result, partial=True)
+        _check_length(message)
+        if not self._is_whole(message):
+            raise OutputFormatError(
+                "the structured output is no whole JSON; where a stop string ended it, ask without that string: "
+                f"{message.text[:200]!r}"
+            )
+        return super().parse_result([ChatGeneration(message=message)])
+
+    def _is_whole(self, message: AIMessage) -> bool:
+        try:
+            parse_json_markdown(message.text, parser=partial(json.loads, strict=False))
+        except ValueError:
+            return False
+        return True
+
+
+class _CallToTheEnd(_ToTheEnd):
+    def _is_whole(self, message: AIMessage) -> bool:
+        return not message.invalid_tool_calls
+
+
+# Named as LangChain's: so they are called in traces.
+class JsonOutputParser(_ToTheEnd, output_parsers.JsonOutputParser): ...  # noqa: D101
+
+
+class PydanticOutputParser(_ToTheEnd, output_parsers.PydanticOutputParser[TBaseModel]): ...  # noqa: D101
+
+
+class JsonOutputKeyToolsParser(_CallToTheEnd, openai_tools.JsonOutputKeyToolsParser): ...  # noqa: D101
+
+
+class PydanticToolsParser(_CallToTheEnd, openai_tools.PydanticToolsParser): ...  # noqa: D101
 
 
 class _AssignedAtOnce(RunnableAssign):
@@ -61,10 +108,10 @@ def build(
     tracing = {"ls_structured_output_format": {"kwargs": {"method": method, "strict": strict}, "schema": schema}}
     further = dict(bound)
     tools = further.pop("tools", None) or ()
-    parser: Any
+    parser: Runnable[Any, Any]
     llm: Runnable[LanguageModelInput, AIMessage]
     if method == "function_calling":
-        name = convert_to_openai_tool(schema)["function"]["name"]
+        name = openai_tool_of(schema)["function"]["name"]
         forced = {"tool_choice": name, "strict": strict, "parallel_tool_calls": False}
         llm = model.bind_tools([schema, *tools], **{**forced, **tracing, **further})
         parser = (
@@ -78,11 +125,10 @@ def build(
         parser = PydanticOutputParser(pydantic_object=pydantic_class) if pydantic_class else JsonOutputParser()
         if tools:
             # Where the model calls a tool instead, there is no object; the raw message has the call.
-            parser = RunnableBranch((lambda message: bool(message.tool_calls), lambda _: None), parser)
-    checked: Runnable[Any, Any] = RunnableGenerator(_refuse_truncated, _arefuse_truncated) | parser
+            parser = RunnableBranch((lambda message: bool(message.tool_calls), _check_length), parser)
     if not include_raw:
-        return llm | checked
-    steps: Any = {"parsed": itemgetter("raw") | checked, "parsing_error": lambda _: None}
+        return llm | parser
+    steps: Any = {"parsed": itemgetter("raw") | parser, "parsing_error": lambda _: None}
     parse = _AssignedAtOnce(mapper=RunnableParallel(steps))
     no_result = RunnablePassthrough.assign(parsed=lambda _: None)
     # The model comes first: what a call brings goes to the first step, and not into a map.
@@ -121,29 +167,16 @@ def _response_format(schema: dict[str, Any] | type, method: str) -> dict[str, An
         schema = TypeAdapter(schema).json_schema()
     # A JSON Schema is taken as it stands; classes and tools in OpenAI's or Anthropic's form are converted.
     is_tool = isinstance(schema, dict) and bool({"function", "parameters", "input_schema"} & schema.keys())
-    json_schema = schema if isinstance(schema, dict) and not is_tool else convert_to_json_schema(schema)
+    json_schema = schema if isinstance(schema, dict) and not is_tool else json_schema_of(schema)
     return {
         "type": "json_schema",
         "json_schema": {"name": json_schema.get("title", "answer"), "schema": json_schema, "strict": True},
     }
 
 
-def _check(message: BaseMessage) -> None:
+def _check_length(message: AIMessage) -> None:
     if message.response_metadata.get("finish_reason") == "length":
         raise OutputTruncatedError(
             "max_tokens ended the structured output before it was complete; raise max_tokens, or bound the lengths "
             "in the schema (maxLength, maxItems)"
         )
-
-
-def _refuse_truncated(messages: Iterator[BaseMessage]) -> Iterator[BaseMessage]:
-    """Pass messages or chunks on; raise at the one that says the output was cut."""
-    for message in messages:
-        _check(message)
-        yield message
-
-
-async def _arefuse_truncated(messages: AsyncIterator[BaseMessage]) -> AsyncIterator[BaseMessage]:
-    async for message in messages:
-        _check(message)
-        yield message

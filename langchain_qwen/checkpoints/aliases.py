@@ -6,6 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from langchain_qwen.errors import ConfigurationError
+from langchain_qwen.regular_files import expanded
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -70,8 +73,13 @@ def cache_root(cache_dir: str | Path | None = None) -> Path:
     """The folder of everything this package keeps: `cache_dir`, `LANGCHAIN_QWEN_CACHE`, or the user's cache folder."""
     chosen = cache_dir or os.environ.get("LANGCHAIN_QWEN_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "langchain-qwen"
+        return expanded(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "langchain-qwen"
+    except RuntimeError as error:  # a service, or a container under a number that stands for nobody
+        raise ConfigurationError(
+            "there is no home folder for the cache; name a folder with the environment variable LANGCHAIN_QWEN_CACHE"
+        ) from error
 
 
 def alias_folder(alias: str, cache_dir: str | Path | None = None) -> Path:

@@ -19,7 +19,7 @@ from langchain_qwen.errors import (
     UnsupportedModelError,
 )
 from langchain_qwen.forks import cached_property
-from langchain_qwen.regular_files import read_object
+from langchain_qwen.regular_files import expanded, read_object
 
 MODEL_TYPE, ARCHITECTURE = "qwen2", "Qwen2ForCausalLM"
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
@@ -221,7 +221,7 @@ def _check_tokenizer(path: Path) -> None:
 
 
 def _advice(path: Path, name: str) -> str:
-    if Path(name).expanduser().is_dir():
+    if expanded(name).is_dir():
         return (
             "Copy or download the folder again; `langchain-qwen pull coder-1.5b` makes a complete one to compare with"
         )

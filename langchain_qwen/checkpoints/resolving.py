@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -10,7 +12,13 @@ from langchain_qwen.checkpoints.aliases import RELEASES, alias_folder, cache_roo
 from langchain_qwen.checkpoints.folder import Checkpoint, open_folder
 from langchain_qwen.checkpoints.gguf_checkpoint import SPLIT, SUFFIX, open_gguf
 from langchain_qwen.checkpoints.pulling import open_alias, pull_alias
-from langchain_qwen.errors import IncompleteCheckpointError, InvalidParameterError, ModelNotFoundError
+from langchain_qwen.errors import (
+    CheckpointError,
+    IncompleteCheckpointError,
+    InvalidParameterError,
+    ModelNotFoundError,
+)
+from langchain_qwen.regular_files import expanded
 
 # Such as qwen2.5:1.5b, qwen2.5-coder:0.5b-instruct-q4_K_M.
 _OLLAMA = re.compile(r"qwen2\.5(?P<coder>-coder)?:(?P<size>\d+(?:\.\d+)?)b(?:-instruct.*)?")
@@ -42,7 +50,8 @@ def resolve(
         ModelNotFoundError: There is no such model here or in reach.
         CheckpointError: It cannot be used; the subclass and the text say why.
     """
-    return _find(model, revision, cache_dir, download=not local_files_only, refresh=False, weights=weights)
+    with _readable(model):
+        return _find(model, revision, cache_dir, download=not local_files_only, refresh=False, weights=weights)
 
 
 def pull(model: str, *, revision: str | None = None, cache_dir: str | Path | None = None) -> Path:
@@ -59,13 +68,23 @@ def pull(model: str, *, revision: str | None = None, cache_dir: str | Path | Non
         ModelNotFoundError: There is no such model here or in reach.
         CheckpointError: It cannot be used; the subclass and the text say why.
     """
-    return _find(model, revision, cache_dir, download=True, refresh=True, weights=True).place
+    with _readable(model):
+        return _find(model, revision, cache_dir, download=True, refresh=True, weights=True).place
+
+
+@contextmanager
+def _readable(model: str) -> Iterator[None]:
+    """What the system refuses before a file is opened: folders of other users, names that are too long."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{model[:200]} cannot be looked for: {str(error)[:300]}") from error
 
 
 def _find(
     model: str, revision: str | None, cache_dir: str | Path | None, *, download: bool, refresh: bool, weights: bool
 ) -> Checkpoint:
-    release, path = RELEASES.get(model), Path(model).expanduser()
+    release, path = RELEASES.get(model), expanded(model)
     is_file = path.suffix == SUFFIX and path.is_file()
     if revision is not None and (release is not None or path.is_dir() or is_file):
         raise InvalidParameterError(f"revision={revision!r} goes with a hub id, and {model!r} is none; leave it out")
@@ -190,7 +209,7 @@ def _check_hub_id(model: str, folder: Path) -> None:
 
 def _near(model: str) -> str:
     """A sentence naming aliases and folders spelt nearly like `model`, or nothing."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     folders = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
     near = get_close_matches(model.lower(), RELEASES, n=2)
     near += [str(path.parent / name) for name in get_close_matches(path.name, folders, n=2, cutoff=0.7)]

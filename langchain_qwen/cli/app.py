@@ -40,6 +40,11 @@ class ReportingGroup(TyperGroup):
             # `| head -1` has what it wanted. Python flushes stdout once more when it ends, and would complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit from error
+        except OSError as error:  # most often a full disk under what stdout goes to
+            if ctx.params["verbose"]:
+                traceback.print_exc()
+            say(str(error), style="red")
+            raise typer.Exit(1) from error
 
 
 app = typer.Typer(

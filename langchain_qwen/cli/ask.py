@@ -117,7 +117,7 @@ def _response_format(path: Path) -> dict[str, Any]:
     text = read_text(path)
     try:
         schema = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidSchemaError(f"{path} is no JSON: {error}") from error
     if not isinstance(schema, dict):
         raise InvalidSchemaError(f"{path} holds no JSON Schema: that is an object, not {json.dumps(schema)[:40]}")

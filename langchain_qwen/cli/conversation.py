@@ -17,6 +17,7 @@ from langchain_core.messages import (
 
 from langchain_qwen.cli.terminal import read_text
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
+from langchain_qwen.regular_files import expanded
 
 
 @dataclass
@@ -48,11 +49,17 @@ class Conversation:
 
         Raises:
             InvalidParameterError: The file exists, or cannot be written.
+            InvalidMessagesError: The system message is no Unicode text.
         """
         content = json.dumps(messages_to_dict(self.messages), ensure_ascii=False, indent=2) + "\n"
         try:
-            with path.expanduser().open("w" if overwrite else "x", encoding="utf-8") as file:
-                file.write(content)
+            encoded = content.encode("utf-8")
+            with expanded(path).open("wb" if overwrite else "xb") as file:
+                file.write(encoded)
+        except UnicodeEncodeError as error:  # what was typed, or --system, was of another encoding
+            raise InvalidMessagesError(
+                "the system message is not UTF-8 text; /system TEXT sets another one, and then /save works"
+            ) from error
         except FileExistsError as error:
             raise InvalidParameterError(f"{path} exists; /save! {path} overwrites it") from error
         except OSError as error:
@@ -72,7 +79,7 @@ class Conversation:
             if not isinstance(entries, list):
                 raise TypeError("not a list")
             messages = messages_from_dict(entries)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InvalidMessagesError(f"{path} holds no conversation that /save wrote") from error
         system = None
         if messages and isinstance(messages[0], SystemMessage):

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from langchain_qwen.errors import InvalidParameterError
+from langchain_qwen.regular_files import expanded
 
 # An answer must not move the cursor, recolour the screen or set the clipboard; line ends and tabs may stay.
 _CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -125,7 +126,7 @@ def read_text(path: Path) -> str:
         InvalidParameterError: It cannot be read.
     """
     try:
-        return path.expanduser().read_text(encoding="utf-8")
+        return expanded(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidParameterError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -149,7 +149,7 @@ def keep_probabilities(logits: Logits, params: SamplingParams) -> tuple[NDArray[
         ids = ids[np.isfinite(logits[ids])]
     else:
         ids = np.flatnonzero(np.isfinite(logits))
-    probs = _softmax(logits[ids].astype(np.float64) / params.temperature)
+    probs = _softmax(logits[ids].astype(np.float64), params.temperature)
     if params.top_p < 1.0:
         # Tokens below this share cannot be in the nucleus: all of them together weigh less than 1 - top_p.
         # Leaving them out of the sort makes it some hundred times shorter.
@@ -186,7 +186,8 @@ def top_logprobs(logits: Logits, token: int, count: int) -> tuple[float, tuple[t
     return float(logprobs[token]), tuple((int(i), float(logprobs[i])) for i in best)
 
 
-def _softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights: NDArray[np.float64] = np.exp(x - x.max())
+def _softmax(x: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):  # next to zero, all but the largest are infinitely far behind it
+        weights: NDArray[np.float64] = np.exp((x - x.max()) / temperature)
     weights /= weights.sum()
     return weights

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_qwen.converting import openai_tool_of
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.output.plan import PLAN_ARGUMENTS
 from langchain_qwen.parameters import GenerationParameters, merged, with_model_kwargs
@@ -47,8 +47,7 @@ def read(base: GenerationParameters, stop: Sequence[str] | str | None, kwargs: M
     # LangChain itself reads `stream`: whether `invoke` streams.
     overrides = {name: value for name, value in kwargs.items() if name not in (*PLAN_ARGUMENTS, "model", "stream")}
     parameters = merged(base, overrides)
-    if stop:
-        further = [stop] if isinstance(stop, str) else stop
+    if further := merged(GenerationParameters(), {"stop": stop}).stop:
         parameters = parameters.model_copy(update={"stop": [*(parameters.stop or []), *further]})
     form = kwargs.get("response_format")
     schema = form if isinstance(form, type) else None
@@ -91,7 +90,7 @@ def _openai_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
         extras = tool.extras
     if isinstance(tool, type) or _runs_nothing(tool):
         extras = {**(extras or {}), "form": True}
-    return {**convert_to_openai_tool(tool, strict=strict), **({"extras": extras} if extras else {})}
+    return {**openai_tool_of(tool, strict=strict), **({"extras": extras} if extras else {})}
 
 
 def _runs_nothing(tool: Any) -> bool:

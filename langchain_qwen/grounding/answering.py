@@ -98,8 +98,9 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         knowledge_cutoff: Until when the model knows things, see `langchain_qwen.grounding.cutoff`.
         date_key: Where a document's metadata has its date.
         withhold_instructions: Keep sentences that give the model orders out of the prompt; else they are reported only.
-        abstain_text: The text of an answer that there is none.
-        missing_text: Says that a part of a question was not found; `{question}` stands for it.
+        abstain_text: The text of an answer that there is none; None for a sentence in the question's language.
+        missing_text: Says that a part of a question was not found; `{question}` stands for it. None for a sentence in
+            the question's language.
 
     Attributes:
         lost: What this model cannot do, in words; empty for models on this machine with a window of usual size.
@@ -127,8 +128,8 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         knowledge_cutoff: date = KNOWLEDGE_CUTOFF,
         date_key: str = "date",
         withhold_instructions: bool = True,
-        abstain_text: str = "The documents do not answer this.",
-        missing_text: str = "The documents do not answer: {question}",
+        abstain_text: str | None = None,
+        missing_text: str | None = None,
     ):
         _check_kinds(retriever, model)
         if on_unsupported not in ("drop", "flag", "abstain"):
@@ -142,7 +143,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
         for name, value in counts.items():
             if value < 1:
                 raise InvalidParameterError(f"max_{name}={value}: give at least 1")
-        if "{question}" not in missing_text:
+        if missing_text is not None and "{question}" not in missing_text:
             raise InvalidParameterError(
                 f'missing_text={missing_text!r}: needs "{{question}}" where the question stands'
             )

@@ -121,7 +121,10 @@ def observe(model: Runnable[Any, Any], rows: Sequence[CalibrationRow], *, at_onc
     for start in range(0, len(rows), at_once):
         some = rows[start : start + at_once]
         passages = [read_passages([Document(page_content=text) for text in row.passages]) for row in some]
-        asked = [prompts.answer(shown, row.question, today) for shown, row in zip(passages, some, strict=True)]
+        asked = [
+            prompts.answer(shown, row.question, today, prompts.asked_language(shown, row.question))
+            for shown, row in zip(passages, some, strict=True)
+        ]
         answers = writing.batch(asked)
         quoters = [Quoter(shown, row.question) for shown, row in zip(passages, some, strict=True)]
         rated = list(zip(some, answers, quoters, strict=True))

@@ -11,7 +11,14 @@ from langchain_core.messages import BaseMessage
 
 from langchain_qwen.grounding import prompts
 from langchain_qwen.grounding.cutoff import named_years
-from langchain_qwen.grounding.passages import Passage, cut_down, pack, read_passages, without_duplicates
+from langchain_qwen.grounding.passages import (
+    Passage,
+    cut_down,
+    documents_of,
+    pack,
+    read_passages,
+    without_duplicates,
+)
 from langchain_qwen.grounding.retrieving import reciprocal_rank
 from langchain_qwen.grounding.steps import Ask, Meter, Retrieve, Settings, Step
 from langchain_qwen.grounding.types import AbstainReason, LeftOut
@@ -28,6 +35,7 @@ class Gathering:
         question: To be understood alone.
         read: All passages that were read.
         looked_at: Those of them that may be shown.
+        language: What `prompts.asked_language` says of these.
         packed: Those that are shown.
         left_out: What was retrieved and is not shown.
         hint: What would help, if something stands in the way.
@@ -40,6 +48,7 @@ class Gathering:
         self.question = ""
         self.read: list[Passage] = []
         self.looked_at: list[Passage] = []
+        self.language = ""
         self.packed: list[Passage] = []
         self.left_out: list[LeftOut] = []
         self.hint: str | None = None
@@ -47,7 +56,7 @@ class Gathering:
     def run(self, conversation: Sequence[BaseMessage]) -> Generator[Step, Any, AbstainReason | None]:
         """Gather it; the result is why nothing can be answered, if so."""
         self.question = conversation[-1].text
-        if len(conversation) > 1:
+        if any(message.type != "system" for message in conversation[:-1]):
             self.question = (yield from self._ask(prompts.standalone(conversation))) or conversation[-1].text
         documents = yield from self._retrieve()
         self._meter.retrieved()
@@ -59,25 +68,29 @@ class Gathering:
             return AbstainReason.NOTHING_RETRIEVED
         if self._is_later():
             return AbstainReason.NO_DATED_EVIDENCE
-        self.packed, left_out = pack(self.looked_at, self._settings.fits(self.question, self._as_of))
+        # Told once: telling it for each passage that is tried takes longer than counting.
+        self.language = prompts.asked_language(self.looked_at, self.question)
+        self.packed, left_out = pack(self.looked_at, self._settings.fits(self.question, self._as_of, self.language))
         self.left_out += left_out
         return None if self.packed else AbstainReason.NOTHING_RETRIEVED
 
-    def _retrieve(self) -> Generator[Step, Any, list[Document]]:
+    def _retrieve(self) -> Generator[Step, Any, Sequence[Document]]:
         """Documents for the question, and for its translation where words alone would find little."""
         across = self._settings.across(self.question)
         if across is None or not self._settings.translate:
             self.hint = across.hint if across else None
-            return (yield Retrieve(self.question))  # type: ignore[no-any-return]
+            return documents_of((yield Retrieve(self.question)))
         original = self.question
         self.question = (yield from self._ask(prompts.translation(original, across.documents))) or original
         translated = yield Retrieve(self.question)
         return reciprocal_rank([translated, (yield Retrieve(original))])
 
     def _ask(self, prompt: list[BaseMessage]) -> Generator[Step, Any, str]:
+        """A question in other words; empty where it was cut off, for half a question asks for something else."""
         (message,) = yield Ask([(prompt, {"max_tokens": _QUESTION_TOKENS})])
         self._meter.add(message)
-        return message.text.strip()  # type: ignore[no-any-return]
+        whole = message.response_metadata.get("finish_reason") != "length"
+        return message.text.strip() if whole else ""
 
     def _passages(self, documents: Sequence[Document]) -> tuple[list[Passage], list[LeftOut]]:
         """What is read of the documents: no more of them than could be looked at, and of long ones the nearest."""

@@ -21,6 +21,7 @@ from langchain_qwen.grounding.memory import FromMemory
 from langchain_qwen.grounding.prompts import log_odds
 from langchain_qwen.grounding.risk import calibration_of, check_limit
 from langchain_qwen.inputs import check_no_arguments, messages_of
+from langchain_qwen.personas.languages import reply_language
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
 _NOW = regex.compile(
@@ -74,13 +75,11 @@ class CutoffVerdict(BaseModel):
 
     @property
     def explanation(self) -> str:
-        """A sentence for the user."""
+        """A sentence for the user, in the language of the question where it cannot be answered."""
         if self.timing is Timing.KNOWABLE:
             return "The question asks about nothing later than the model's knowledge."
-        about = f"{', '.join(self.years)}" if self.timing is Timing.AFTER_CUTOFF else "what may have changed since"
-        return (
-            f"I do not know: the question is about {about}, and my knowledge ends about {self.knowledge_cutoff:%B %Y}."
-        )
+        about = f"{', '.join(self.years)}: " if self.timing is Timing.AFTER_CUTOFF else ""
+        return about + reply_language(self.question).unknown.format(date=f"{self.knowledge_cutoff:%Y-%m}")
 
 
 class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
@@ -170,7 +169,10 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
                 return answering
             limit = unsure_above if isinstance(unsure_above, float | int) else by.limit
             in_form = "response_format" in bound_arguments(answering)
-            return FromMemory(answering, news=verdict.news, by=by, unsure_above=1.0 if in_form else limit)
+            unsure = reply_language(verdict.question).unsure
+            return FromMemory(
+                answering, news=verdict.news, by=by, unsure_above=1.0 if in_form else limit, unsure=unsure
+            )
 
         # LangChain makes the schema of the input of this annotation, and cannot look up the names of this file.
         def choose(asked: Any, config: RunnableConfig, **arguments: Any) -> Any:

@@ -48,6 +48,7 @@ class Source:
     ):
         self.retriever: Runnable[str, list[Document]]
         self._language: str | None = None
+        self._chosen = True  # by words: not all can be shown
         if isinstance(given, Runnable):
             if embeddings is not None:
                 raise InvalidParameterError("embeddings are for documents or texts; a retriever has its own")
@@ -60,7 +61,8 @@ class Source:
         chunks = split_documents(given, chunk_tokens=_CHUNK_TOKENS, count=count)
         words = BM25Retriever(documents=chunks, k=k)
         if embeddings is None:
-            self.retriever = words
+            self._chosen = len(chunks) > k
+            self.retriever = words if self._chosen else _AllOfThem(words=words)
             sample = " ".join(chunk.page_content[: _SAMPLE // 10] for chunk in chunks[:10])
             self._language = detect(sample, at_least=_SURE).code
         else:
@@ -70,16 +72,26 @@ class Source:
             self.retriever = HybridRetriever(retrievers=[words, _Vectors(store=store, chunks=chunks, k=k)], k=k)
 
     def across(self, question: str) -> Across | None:
-        """Whether words alone would find little for a question, since it is in another language than the documents."""
+        """Whether a question is in another language than the documents, so that words alone would find little."""
         asked = detect(question, at_least=_SURE).code if self._language else None
         if asked is None or self._language is None or asked == self._language:
             return None
         documents, other = language_of(self._language).english, language_of(asked).english
-        return Across(
-            documents,
+        hint = (
             f"The documents are in {documents} and the question is in {other}: words alone find little across "
-            "languages. Give embeddings=, or translate_queries=True.",
+            "languages. Give embeddings=, or translate_queries=True."
         )
+        return Across(documents, hint if self._chosen else None)
+
+
+class _AllOfThem(BaseRetriever):
+    """Chunks so few that none has to be left out: those with words of the question first, then the others."""
+
+    words: BM25Retriever
+
+    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+        found = self.words.invoke(query, {"callbacks": run_manager.get_child()})
+        return found + [chunk for chunk in self.words.documents if chunk not in found]
 
 
 class _Vectors(BaseRetriever):

@@ -17,27 +17,30 @@ from langchain_qwen.grounding import features
 from langchain_qwen.grounding.risk import Logistic
 from langchain_qwen.inputs import followed_by
 
-UNSURE = "(I am not sure: this is from memory, without a source.)"
 FEATURES = ("mean_log_probability", "least_log_probability", "news")
 RAISES = frozenset({"news"})
 RISK = "risk"  # where a message's response_metadata has the chance that it is wrong
 
 
 class FromMemory(Runnable[LanguageModelInput, AIMessage]):
-    """A model whose unlikely answers end in `UNSURE`; `response_metadata["risk"]` has the chance of being wrong.
+    """A model whose unlikely answers end in a note; `response_metadata["risk"]` has the chance of being wrong.
 
     Args:
         model: Answers. It must report log probabilities.
         news: The log odds that the question is about news, as `CutoffVerdict.news`.
         by: Reads the risk off.
         unsure_above: The risk above which an answer says so.
+        unsure: What it says.
     """
 
-    def __init__(self, model: Runnable[LanguageModelInput, Any], *, news: float, by: Logistic, unsure_above: float):
+    def __init__(
+        self, model: Runnable[LanguageModelInput, Any], *, news: float, by: Logistic, unsure_above: float, unsure: str
+    ):
         self._model = model.bind(logprobs=True)
         self._news = news
         self._by = by
         self._unsure_above = unsure_above
+        self._unsure = unsure
 
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:  # noqa: A002
         """The answer, with what there is to say of it."""
@@ -92,7 +95,7 @@ class FromMemory(Runnable[LanguageModelInput, AIMessage]):
         risk = self._risk(chunks)
         if risk is None:
             return None
-        text = f"\n\n{UNSURE}" if risk > self._unsure_above else ""
+        text = f"\n\n{self._unsure}" if risk > self._unsure_above else ""
         return AIMessageChunk(content=text, id=chunks[-1].id, response_metadata={RISK: risk})
 
     def _told(self, message: AIMessage) -> AIMessage:

@@ -11,9 +11,10 @@ from typing import Any
 
 from langchain_core.documents import Document
 
+from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.grounding.instructions import Instruction, find_instructions
-from langchain_qwen.grounding.retrieving import END, START, BM25Retriever, split_documents
-from langchain_qwen.grounding.texts import ShownText, quotable_units, show
+from langchain_qwen.grounding.retrieving import END, START, BM25Retriever, as_documents, split_documents
+from langchain_qwen.grounding.texts import ShownText, quotable_units, show, unicode
 from langchain_qwen.grounding.types import LeftOut, Nearest, Suspicious
 
 _WITHHELD = "[...]"
@@ -199,6 +200,24 @@ def read_date(value: Any) -> date | None:
         return None
 
 
+def documents_of(found: Any) -> Sequence[Document]:
+    """What a retriever gave.
+
+    Raises:
+        InvalidParameterError: It is no list of documents.
+    """
+    given = f"a {type(found).__name__}"
+    if isinstance(found, Sequence) and not isinstance(found, str):
+        odd = next((one for one in found if not isinstance(one, Document)), None)
+        if odd is None:
+            return found
+        given += f" with a {type(odd).__name__}"
+    raise InvalidParameterError(
+        f"the retriever gave {given}, not a list of documents; use the retriever alone, without what formats its "
+        "documents, or end it in a step that gives the documents"
+    )
+
+
 def cut_down(
     documents: Sequence[Document], query: str, *, most_tokens: int, count: Callable[[str], int]
 ) -> tuple[list[Document], list[LeftOut]]:
@@ -215,16 +234,16 @@ def cut_down(
     """
     kept: list[Document] = []
     left_out: list[LeftOut] = []
-    for number, document in enumerate(map(_sound, documents), 1):
+    for document in as_documents([*map(_sound, documents)]):  # the chunks of one do not move the places of others
         text = document.page_content
-        if len(text) <= most_tokens // 2 or count(text[:_MOST_TEXT]) <= most_tokens:
+        if len(text) <= most_tokens // 2 or count(unicode(text[:_MOST_TEXT])) <= most_tokens:
             kept.append(document)
             continue
-        whole = Passage(document, document.id or str(number), ShownText("", (), ()), None, "")
+        whole = Passage(document, str(document.id), ShownText("", (), ()), None, "")
         if len(text) > _MOST_TEXT:
             span = {"source_start": whole.offset + _MOST_TEXT, "source_end": whole.offset + len(text)}
             left_out.append(LeftOut(document_id=whole.document_id, reason="too long", **span))
-        read = document.model_copy(update={"id": whole.document_id, "page_content": text[:_MOST_TEXT]})
+        read = document.model_copy(update={"page_content": text[:_MOST_TEXT]})
         chunks = split_documents([read], chunk_tokens=max(1, most_tokens // 4), count=count)
         for chunk in BM25Retriever(documents=chunks, k=_CHUNKS).invoke(query) or chunks[:1]:
             chunk.metadata[START] += whole.offset

@@ -19,6 +19,7 @@ from langchain_qwen.grounding.quoting import Quoter
 from langchain_qwen.grounding.steps import Ask, Generate, Judge, Meter, NextText, Plan, Settings, Step
 from langchain_qwen.grounding.types import AbstainReason, AnswerText, Citation, Conflict, Unsupported
 from langchain_qwen.grounding.verifying import Support, declines, support
+from langchain_qwen.personas.languages import reply_language
 from langchain_qwen.stepping import Emit
 from langchain_qwen.yes_or_no import ONE_TOKEN
 
@@ -59,7 +60,7 @@ class _Answering:
         if live and (yield from self._risks_too_much_early(quoter)):
             return (yield from self._abstain(AbstainReason.NOT_STATED, passages))
         composer = Composer(live=live)
-        asked = prompts.answer(passages, self._question, self._as_of)
+        asked = prompts.answer(passages, self._question, self._as_of, self._gathered.language)
         answer, messages = yield from self._generate(asked, composer)
         self._features |= features.of_answer(self._question, answer, passages, quoter) | features.of_tokens(messages)
         conflicts, risky = yield from self._check(asked, answer, passages, quoter)
@@ -196,7 +197,7 @@ class _Answering:
         if not composer.text or (mode == "abstain" and composer.unsupported):
             return (yield from self._abstain(AbstainReason.UNSUPPORTED, passages, composer.unsupported))
         for question in missing:
-            held.append(composer.add(f" {self._settings.missing_text.replace('{question}', question)}"))
+            held.append(composer.add(f" {self._missing_text(question)}"))
         yield from self._emit(held)
         dates = [citation.document_date for citation in composer.citations if citation.document_date]
         return GroundedAnswer(
@@ -230,6 +231,8 @@ class _Answering:
 
     def _abstain(self, reason: AbstainReason, best: Sequence[Passage], unsupported: Sequence[Unsupported] = ()) -> Plan:
         text = self._settings.abstain_text
+        if text is None:
+            text = reply_language(self._question).unanswered
         yield from self._emit([AnswerText(text=text)])
         nearest = max(best, key=self._nearness).nearest() if best else None
         dropped = tuple(one.model_copy(update={"answer_start": None, "answer_end": None}) for one in unsupported)
@@ -241,6 +244,13 @@ class _Answering:
             hint=self._gathered.hint,
             **self._circumstances(),
         )
+
+    def _missing_text(self, question: str) -> str:
+        """Says that a part of the question was not found."""
+        text = self._settings.missing_text
+        if text is None:
+            return f"{reply_language(question).unanswered.rstrip('.。।۔')}: {question}"
+        return text.replace("{question}", question)
 
     def _nearness(self, passage: Passage) -> float:
         return Quoter([passage], self._question).nearest()

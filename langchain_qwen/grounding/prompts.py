@@ -102,16 +102,15 @@ _SAMPLE = 300  # characters of a passage from which its language is told
 _ANSWERED_UNASKED = (None, "en", "zh")  # the prompt's language and the model's first one
 
 
-def answer(passages: Sequence[Passage], question: str, as_of: date) -> list[BaseMessage]:
-    """The question over its passages."""
+def answer(passages: Sequence[Passage], question: str, as_of: date, language: str) -> list[BaseMessage]:
+    """The question over its passages; `language` is what `asked_language` says."""
     # The day is told where a passage has one: "last year" is read beside it.
     today = f"Today is {as_of.isoformat()}.\n" if any(passage.date for passage in passages) else ""
     context = "\n\n".join(f"{passage.heading}{passage.prompted}" for passage in passages)
-    language = _language(passages, question)
     return [HumanMessage(_ANSWER.format(language=language, today=today, question=question, context=context))]
 
 
-def _language(passages: Sequence[Passage], question: str) -> str:
+def asked_language(passages: Sequence[Passage], question: str) -> str:
     """Asks for an answer in the language that question and passages share."""
     code = detect(question).code
     if code in _ANSWERED_UNASKED or detect(" ".join(passage.text[:_SAMPLE] for passage in passages)).code != code:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from langchain_core.callbacks import CallbackManagerForRetrieverRun
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables.config import ContextThreadPoolExecutor
+from langchain_core.runnables.config import ContextThreadPoolExecutor, RunnableConfig
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_qwen.errors import InvalidParameterError
+from langchain_qwen.grounding.texts import unicode
 from langchain_qwen.grounding.words import words
 
 with warnings.catch_warnings():  # its progress bars, which are not used here, complain in notebooks without widgets
@@ -89,6 +91,13 @@ class HybridRetriever(BaseRetriever):
             found = list(pool.map(lambda retriever: retriever.invoke(query, config), self.retrievers))
         return reciprocal_rank(found, self.smoothing)[: self.k]
 
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
+    ) -> list[Document]:
+        config: RunnableConfig = {"callbacks": run_manager.get_child()}
+        found = await asyncio.gather(*(retriever.ainvoke(query, config) for retriever in self.retrievers))
+        return reciprocal_rank(found, self.smoothing)[: self.k]
+
 
 def reciprocal_rank(rankings: Sequence[Sequence[Document]], smoothing: int = 60) -> list[Document]:
     """Fuse rankings, best first; among equals the one found first."""
@@ -126,7 +135,11 @@ def split_documents(
     if chunk_tokens < 1:
         raise InvalidParameterError(f"chunk_tokens={chunk_tokens}: a chunk needs at least one token")
     splitter = RecursiveCharacterTextSplitter(
-        chunk_size=chunk_tokens, chunk_overlap=0, length_function=count, separators=_SEPARATORS, keep_separator="end"
+        chunk_size=chunk_tokens,
+        chunk_overlap=0,
+        length_function=lambda text: count(unicode(text)),
+        separators=_SEPARATORS,
+        keep_separator="end",
     )
     chunks = []
     for document in as_documents(documents):

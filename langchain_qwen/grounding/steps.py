@@ -30,11 +30,11 @@ class Across:
 
     Attributes:
         documents: The documents' language, in English.
-        hint: What the user is told.
+        hint: What the user is told; None where all documents are shown anyway.
     """
 
     documents: str
-    hint: str
+    hint: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Settings:
     knowledge_cutoff: date
     date_key: str
     withhold: bool
-    abstain_text: str
-    missing_text: str
+    abstain_text: str | None
+    missing_text: str | None
     tells_odds: bool
     translate: bool
     across: Callable[[str], Across | None]
@@ -70,12 +70,12 @@ class Settings:
         """Tokens of a text in a prompt."""
         return self.count([HumanMessage(text)])
 
-    def fits(self, question: str, as_of: date) -> Callable[[Sequence[Passage]], bool]:
+    def fits(self, question: str, as_of: date, language: str) -> Callable[[Sequence[Passage]], bool]:
         """Whether the prompt with some passages leaves the room that answer and quotes need."""
         room = self.max_prompt_tokens
         if self.window is not None:
             room = min(room, self.window - 3 * self.max_answer_tokens - _CHECK_TOKENS)
-        return lambda passages: self.count(prompts.answer(passages, question, as_of)) <= room
+        return lambda passages: self.count(prompts.answer(passages, question, as_of, language)) <= room
 
 
 @dataclass(frozen=True, slots=True)

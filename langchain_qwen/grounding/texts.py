@@ -100,6 +100,11 @@ def show(source: str) -> ShownText:
     )
 
 
+def unicode(text: str) -> str:
+    """With a mark in the place of each lone surrogate, as cut emoji leave them: what counts tokens takes none."""
+    return text.encode(errors="replace").decode()
+
+
 def sentences(text: str) -> list[tuple[int, int]]:
     """Spans of the sentences (lines, rows of a table) of a text, without the space between them."""
     return _between(text, (match.end() for match in _SENTENCE_END.finditer(text)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, Field
 
-from langchain_qwen.grounding.passages import Passage, cut_down, read_passages, without_duplicates
+from langchain_qwen.grounding.passages import Passage, cut_down, documents_of, read_passages, without_duplicates
 
 _MOST_TOKENS = 4_000  # roughly; of longer documents the model gets the chunks nearest to its query
 
@@ -51,8 +53,8 @@ def retriever_tool(
     )
 
 
-def _shown(query: str, documents: list[Document], date_key: str) -> tuple[str, list[Document]]:
-    documents, _ = cut_down(documents, query, most_tokens=_MOST_TOKENS, count=lambda text: len(text) // 3)
+def _shown(query: str, found: Any, date_key: str) -> tuple[str, list[Document]]:
+    documents, _ = cut_down(documents_of(found), query, most_tokens=_MOST_TOKENS, count=lambda text: len(text) // 3)
     passages, _ = without_duplicates(read_passages(documents, date_key=date_key))
     if not passages:
         return "No passage was found.", []

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Frozen(BaseModel):
     """Data that nobody changes."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_bytes="base64")  # metadata may hold bytes that are no text
 
 
 class Citation(Frozen):

@@ -47,7 +47,7 @@ def key_of(message: BaseMessage) -> Key:
         if message.tool_calls or message.invalid_tool_calls:
             more = repr((message.tool_calls, message.invalid_tool_calls))
     elif isinstance(message, ToolMessage):
-        more = message.tool_call_id
+        more = message.tool_call_id if message.status == "success" else (message.tool_call_id, message.status)
     elif isinstance(message, ChatMessage):
         more = message.role
     if type(content) is not str:

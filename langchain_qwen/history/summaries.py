@@ -52,7 +52,7 @@ class Summaries:
         self._counter = counter
         self._max_tokens = max_tokens
         self._store = store
-        self._instruction = instruction.format(words=max_tokens // 2)
+        self._instruction = instruction.replace("{words}", str(max_tokens // 2))
         self._failed: dict[str, SummaryFailure] = {}
 
     def make(self, request: SummaryRequest, config: RunnableConfig) -> str | SummaryFailure:
@@ -61,10 +61,10 @@ class Summaries:
         if (known := self._known(name)) is not None:
             return known
         try:
-            answer = self._model.invoke(self._prompt(request), config, **self._options())
+            text = self._model.invoke(self._prompt(request), config, **self._options()).text
         except Exception as error:  # noqa: BLE001  any model, any error: the report says which
             return self._fail(name, error)
-        return self._keep(name, answer.text)
+        return self._keep(name, text)
 
     async def amake(self, request: SummaryRequest, config: RunnableConfig) -> str | SummaryFailure:
         """As `make`."""
@@ -72,10 +72,10 @@ class Summaries:
         if (known := self._known(name)) is not None:
             return known
         try:
-            answer = await self._model.ainvoke(self._prompt(request), config, **self._options())
+            text = (await self._model.ainvoke(self._prompt(request), config, **self._options())).text
         except Exception as error:  # noqa: BLE001
             return self._fail(name, error)
-        return self._keep(name, answer.text)
+        return self._keep(name, text)
 
     def _prompt(self, request: SummaryRequest) -> list[BaseMessage]:
         return [*request.messages, HumanMessage(self._instruction)]

@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.utils.aiter import aclosing
 
 from langchain_qwen.errors import InvalidParameterError
 
@@ -60,8 +61,10 @@ class OneWriterPerThread(Runnable[Any, Any]):
         """Stream when the runs before are done; the turn ends with the stream."""
         lock = await _acquired(self._lock(config))
         try:
-            async for item in self.graph.astream(input, config, **kwargs):
-                yield item
+            # Closed here: whoever comes next would else begin while this run still writes its state.
+            async with aclosing(self.graph.astream(input, config, **kwargs)) as items:
+                async for item in items:
+                    yield item
         finally:
             lock.release()
 

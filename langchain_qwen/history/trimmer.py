@@ -8,10 +8,10 @@ from typing import Any, Literal
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
-from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_qwen import stepping
 from langchain_qwen.capabilities import bound_arguments, require_local
+from langchain_qwen.converting import openai_tool_of
 from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
 from langchain_qwen.forks import renewed_lock
 from langchain_qwen.history.counting import PromptCounter, Tool, key_of, role_of
@@ -223,7 +223,7 @@ class HistoryTrimmer(Rebuilt, Runnable[Any, list[BaseMessage]]):
             shown = replay.copy()  # what is done where nobody asks must not move later cuts
             yield from shown.finish()
         self._keep(replay)
-        return shown.view.messages(), shown.report()
+        return shown.view.sent(messages), shown.report()
 
     def _resume(self, messages: list[BaseMessage], tools: list[Tool]) -> Replay:
         """The longest replay of a beginning of these messages, now the caller's own; else a new one."""
@@ -253,4 +253,4 @@ class HistoryTrimmer(Rebuilt, Runnable[Any, list[BaseMessage]]):
 
 
 def _plain(tools: Sequence[Any]) -> list[Tool]:
-    return [convert_to_openai_tool(tool) for tool in tools]
+    return [openai_tool_of(tool) for tool in tools]

@@ -153,6 +153,20 @@ class View:
         """What is sent."""
         return [message for segment in (*self.lead, *self.summaries, *self.body) for message in segment.messages]
 
+    def sent(self, history: Sequence[BaseMessage]) -> list[BaseMessage]:
+        """As `messages`, made of those of this history: others that say the same may have been read in their place."""
+        found: list[BaseMessage] = []
+        for segment in (*self.lead, *self.summaries, *self.body):
+            if not segment.places:  # a summary that was made here
+                found += segment.messages
+            for place, message in zip(segment.places, segment.messages, strict=False):
+                own = history[place]
+                if message.content != own.content:
+                    nothing = {"artifact": None} if place in segment.cleared else {}
+                    own = own.model_copy(update={"content": message.content, **nothing})
+                found.append(own)
+        return found
+
     def rewrite(self, segment: Segment, messages: Iterable[BaseMessage], cleared: Iterable[int] = ()) -> int:
         """Write other contents into a segment; returns how many tokens that saves."""
         messages = tuple(messages)

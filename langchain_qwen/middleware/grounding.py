@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
@@ -11,6 +11,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.runtime import Runtime
+from pydantic_core import to_jsonable_python
 
 from langchain_qwen.grounding import CutoffGuard, GroundedAnswer, GroundedAnswerer
 from langchain_qwen.grounding.guard import abstention
@@ -109,11 +110,23 @@ def _evidence(messages: Sequence[AnyMessage]) -> tuple[str | None, list[Document
         if isinstance(message, HumanMessage):
             return message.text, documents
         if isinstance(message, ToolMessage) and isinstance(message.artifact, list):
-            documents = [one for one in message.artifact if isinstance(one, Document)] + documents
+            documents = [*_documents(message.artifact), *documents]
     return None, []
+
+
+def _documents(artifact: list[Any]) -> Iterator[Document]:
+    """Those of an artifact; a message that comes from a checkpoint has them as dicts."""
+    for one in artifact:
+        if isinstance(one, Document):
+            yield one
+        elif isinstance(one, dict) and one.get("type") == "Document":
+            # Not validated: they were documents, and a store may have made anything of their metadata.
+            yield Document.model_construct(**{"page_content": "", "metadata": {}, "id": None, **one})
 
 
 def _replaced(last: AnyMessage, answer: GroundedAnswer) -> dict[str, Any]:
     """The state update that puts the grounded answer in the place of the last message, by its id."""
-    kwargs = {**last.additional_kwargs, "grounded_answer": answer.model_dump(mode="json")}
+    # Stores keep in metadata what no JSON can hold: ids of their own, numbers of NumPy.
+    grounded = to_jsonable_python(answer, fallback=str)
+    kwargs = {**last.additional_kwargs, "grounded_answer": grounded}
     return {"messages": [last.model_copy(update={"content": answer.text, "additional_kwargs": kwargs})]}

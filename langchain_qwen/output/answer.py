@@ -176,7 +176,7 @@ class Answer:
             response_metadata=metadata,
             chunk_position="last",
         )
-        if self._parse and reason == "stop" and not self._has_calls:
+        if self._parse and reason == "stop" and not self._parser.stopped and not self._has_calls:
             message.additional_kwargs["parsed"] = self._parse("".join(self._text))
         info = {"finish_reason": reason, "model_name": self._metadata.get("model_name")}
         return ChatGenerationChunk(message=message, generation_info=info)

@@ -126,8 +126,9 @@ def plan_output(
     _check_tools(tools := list(tools or ()))
     repeatable, forms = _marked(tools, "repeatable"), _marked(tools, "form")
     tools = shown(tools)
+    tool_choice = _name_in(tool_choice) if isinstance(tool_choice, Mapping) else tool_choice
     forced = _forced_tools(tools, tool_choice)
-    if response_format is not None and response_format.get("type") == "grammar":
+    if isinstance(response_format, Mapping) and response_format.get("type") == "grammar":
         return OutputPlan(grammar=_grammar_of(response_format, tools))
     schema = _schema_of(response_format)
     if forced and schema is not None:
@@ -174,14 +175,17 @@ def _marked(tools: Sequence[Tool], mark: str) -> frozenset[str]:
 def _check_tools(tools: Sequence[Tool]) -> None:
     check_levels(tools)  # also for those whose arguments are not enforced: the prompt shows all
     for tool in tools:
-        if not isinstance(tool.get("function", {}).get("name"), str):
-            raise InvalidSchemaError("a tool has no name; pass tools through bind_tools")
+        match tool:
+            case {"function": {"name": str()}}:
+                continue
+        raise InvalidSchemaError(
+            "a tool has no name in OpenAI's, Anthropic's or Bedrock's form (tools that other providers run themselves "
+            f"do not run here): {str(dict(tool))[:200]}"
+        )
 
 
 def _forced_tools(tools: Sequence[Tool], choice: Any) -> list[Tool]:
     """The tools one of which must be called; none where the model decides."""
-    if isinstance(choice, Mapping):
-        choice = _name_in(choice)
     if choice in (None, False, "auto", "none"):
         return []
     if not tools:
@@ -198,27 +202,25 @@ def _forced_tools(tools: Sequence[Tool], choice: Any) -> list[Tool]:
 
 
 def _name_in(choice: Mapping[str, Any]) -> Any:
-    """The name or word in OpenAI's and Anthropic's dict forms."""
-    if "function" in choice:
-        return choice["function"].get("name")
-    if choice.get("name"):
-        return choice["name"]
-    return choice.get("type")
+    """The name or word in OpenAI's and Anthropic's dict forms; the dict itself where it has neither."""
+    inner = choice.get("function", choice)
+    name = inner.get("name") if isinstance(inner, Mapping) else inner
+    return name or choice.get("type") or dict(choice)
 
 
 def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if response_format is None:
         return None
-    match response_format.get("type"):
-        case "text":
+    match response_format:
+        case {"type": "text"}:
             return None
-        case "json_object":
+        case {"type": "json_object"}:
             return {"type": "object"}
-        case "json_schema":
-            inner = response_format.get("json_schema", response_format)
-            schema = inner.get("schema")
-            if isinstance(schema, dict):
-                return schema
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}} | {
+            "type": "json_schema",
+            "schema": dict(schema),
+        }:
+            return schema
     raise InvalidParameterError(
         'response_format must be {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}, '
         '{"type": "json_object"}, {"type": "grammar", "grammar": ...} or {"type": "text"}'

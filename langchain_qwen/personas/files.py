@@ -18,6 +18,7 @@ from yaml.reader import ReaderError
 
 from langchain_qwen.errors import PersonaError
 from langchain_qwen.personas.spec import PersonaSpec
+from langchain_qwen.regular_files import expanded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,7 +34,7 @@ def read_file(path: str | Path) -> PersonaSpec:
     Raises:
         PersonaError: For a file that cannot be read or is no persona, with the line where it is wrong.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise PersonaError(f"{path}: a persona is a file that ends in {', '.join(_READERS)}")
@@ -65,7 +66,7 @@ def read_folder(folder: str | Path) -> dict[str, PersonaSpec]:
     Raises:
         PersonaError: For a folder that is none, a file that is wrong, and two personas of one name.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     if not folder.is_dir():
         raise PersonaError(f"{folder} is no folder")
     personas: dict[str, PersonaSpec] = {}

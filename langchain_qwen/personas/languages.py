@@ -31,6 +31,9 @@ class Language(BaseModel):
         native: Its name in itself.
         script: The letters it is written in.
         answer: Asks for answers in the language, in the language.
+        unanswered: Says that documents do not answer a question.
+        unknown: Says that the model cannot know, with `{date}` for the month in which its knowledge ends.
+        unsure: Says that an answer from memory may be wrong.
         asked: How people ask for it in their own language.
         named: Whether Qwen2.5's model card names it; in the others small models are weak.
     """
@@ -42,6 +45,9 @@ class Language(BaseModel):
     native: str
     script: str
     answer: str
+    unanswered: str
+    unknown: str
+    unsure: str
     asked: tuple[str, ...] = ()
     named: bool = False
 
@@ -105,6 +111,11 @@ def question_language(text: str) -> str | None:
         if code:
             return code
     return None
+
+
+def reply_language(question: str) -> Language:
+    """The language to say something about a question in: its own, or English where that cannot be told."""
+    return wanted_language([HumanMessage(question)]) or languages()["en"]
 
 
 def requested(text: str) -> str | None:

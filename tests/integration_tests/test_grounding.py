@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 
 from langchain_qwen.grounding import AnswerText, Citation, CutoffGuard, GroundedAnswer, GroundedAnswerer
-from langchain_qwen.grounding.memory import UNSURE
+from langchain_qwen.personas.languages import languages
 
 DOCUMENTS = [
     Document(
@@ -106,5 +106,5 @@ def test_an_unlikely_answer_from_memory_says_so(model):
     sure = guarded.invoke("What is the capital of France?")
     unsure = guarded.invoke("Who was the mayor of Quedlinburg in 1731?")
     assert sure.response_metadata["risk"] < unsure.response_metadata["risk"]
-    assert not sure.text.endswith(UNSURE)
-    assert unsure.text.endswith(UNSURE)
+    assert not sure.text.endswith(languages()["en"].unsure)
+    assert unsure.text.endswith(languages()["en"].unsure)

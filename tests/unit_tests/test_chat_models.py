@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import math
 import pickle
 import threading
 import time
@@ -20,7 +21,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import AddableDict, ConfigurableField, RunnableBinding
 from langchain_core.tools import tool
 from langchain_tests.unit_tests import ChatModelUnitTests
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 import langchain_qwen
 from langchain_qwen import ChatQwen, errors
@@ -316,13 +317,17 @@ class TestBadInput:
             ({"top_p": 1.5}, errors.InvalidParameterError, "top_p"),
             ({"logprobs": False, "top_logprobs": 3}, errors.InvalidParameterError, "contradicts"),
             ({"stop": [""]}, errors.InvalidParameterError, "empty string"),
+            ({"stop": [1]}, errors.InvalidParameterError, "stop"),
+            ({"stop": 1}, errors.InvalidParameterError, "stop"),
+            ({"timeout": math.inf}, errors.InvalidParameterError, "timeout"),
+            ({"logit_bias": {5: math.nan}}, errors.InvalidParameterError, "logit_bias"),
             ({"precision": "int3"}, errors.InvalidParameterError, "precision"),
         ],
     )
     def test_parameters(self, folder, unloaded, arguments, error, says):
         with pytest.raises(error, match=says):
             ChatQwen(model=folder, **arguments)
-        if "precision" not in arguments and "stop" not in arguments:
+        if "precision" not in arguments:
             with pytest.raises(error, match=says):
                 unloaded.invoke("x", **arguments)
 
@@ -349,6 +354,11 @@ class TestBadInput:
         with pytest.raises(errors.InvalidParameterError, match="from 0 to 319"):
             unloaded.invoke("x", logit_bias={token: 1.0})
 
+    @pytest.mark.parametrize("bias", [math.inf, 1e39, math.nan])
+    def test_a_bias_that_no_logit_can_be_added_to(self, unloaded, bias):
+        with pytest.raises(errors.InvalidParameterError, match=r"logit_bias\.5"):
+            unloaded.invoke("x", logit_bias={5: bias})
+
     def test_overflow_has_numbers(self, unloaded):
         with pytest.raises(errors.ContextOverflowError) as caught:
             unloaded.invoke("x", max_tokens=5000)
@@ -365,8 +375,17 @@ class TestBadInput:
         assert caught.value.prompt_tokens > 100_000
 
     def test_tools(self, unloaded):
-        with pytest.raises(errors.InvalidParameterError, match="neither"):
-            unloaded.bind_tools([add], tool_choice="subtract")
+        for choice in (
+            "subtract",
+            {"type": "function", "function": {}},
+            {"type": "function", "function": "subtract"},
+            {},
+        ):
+            with pytest.raises(errors.InvalidParameterError, match="neither"):
+                unloaded.bind_tools([add], tool_choice=choice)
+        for foreign in ({"type": "web_search_preview"}, {"type": "function", "name": "f", "parameters": {}}):
+            with pytest.raises(errors.InvalidSchemaError, match=f"OpenAI's.*{foreign['type']}"):
+                unloaded.bind_tools([foreign])
         with pytest.raises(errors.InvalidParameterError, match="needs tools"):
             unloaded.bind_tools([], tool_choice="any")
         broken = {
@@ -376,8 +395,9 @@ class TestBadInput:
         }
         with pytest.raises(errors.InvalidSchemaError):
             unloaded.bind_tools([broken], tool_choice="f").invoke("x")
-        with pytest.raises(errors.InvalidParameterError, match="response_format"):
-            unloaded.invoke("x", response_format={"type": "yaml"})
+        for form in ({"type": "yaml"}, {}, "json"):
+            with pytest.raises(errors.InvalidParameterError, match="response_format"):
+                unloaded.invoke("x", response_format=form)
 
     def test_missing_models(self, tmp_path):
         with pytest.raises(errors.ModelNotFoundError, match=r"coder-1\.5b"):
@@ -416,6 +436,15 @@ class TestLife:
         with pytest.raises(errors.GenerationTimeoutError):
             model.invoke("x", timeout=1e-6)
 
+    @pytest.mark.parametrize("timeout", [math.inf, 1e300, 1e9])
+    def test_a_timeout_that_never_passes(self, model, timeout):
+        assert model.invoke("x", timeout=timeout, max_tokens=2).usage_metadata
+
+    @pytest.mark.parametrize("top_p", [0.8, 1.0])
+    def test_a_temperature_next_to_zero_is_greedy(self, model, top_p):
+        greedy = model.invoke("x", temperature=0, max_tokens=8).content
+        assert model.invoke("x", temperature=1e-320, top_p=top_p, top_k=0, max_tokens=8).content == greedy
+
     def test_pickles_and_serialisation(self, folder):
         model = ChatQwen(model=folder, temperature=0.5, stop=["x"])
         assert pickle.loads(pickle.dumps(model)).temperature == 0.5
@@ -447,6 +476,13 @@ class TestLife:
             model.max_tokens = 4
             assert model.invoke("x").content == answers[0].content
             assert len(cache._cache) == 4
+
+    def test_cache_keys_tell_classes_of_one_name_apart(self, folder):
+        with ChatQwen(model=folder, precision="fp32", max_tokens=60, cache=InMemoryCache(), temperature=0) as model:
+            for kind in (int, bool, int):
+                made = create_model("Made", value=(kind, ...))
+                assert type(model.invoke("x", response_format=made).additional_kwargs["parsed"].value) is kind
+            assert len(model.cache._cache) == 2
 
     def test_rate_limiter_configurable_fields_and_fallbacks(self, folder):
         limiter = InMemoryRateLimiter(requests_per_second=1000)

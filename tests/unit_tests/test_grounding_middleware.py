@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain.agents import create_agent
 from langchain_core.documents import Document
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
+from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import Field
 
 from langchain_qwen.errors import InvalidParameterError
@@ -68,6 +71,33 @@ async def test_the_final_answer_is_grounded():
         answer = GroundedAnswer.model_validate(messages[-1].additional_kwargs["grounded_answer"])
         (citation,) = answer.citations
         assert TEXT[citation.source_start : citation.source_end] == citation.quote
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), object(), b"\xff", {1, 2}, float("nan")])
+def test_the_answer_becomes_json_whatever_a_store_keeps_in_metadata(value):
+    documents = [Document(TEXT, metadata={"score": value, "page": 3})]
+    built = create_agent(
+        agent(CALL, AIMessage("In 1932.")),
+        tools=[retriever_tool(RunnableLambda(lambda _: documents))],
+        middleware=[GroundingMiddleware(ScriptedModel(states="bridge", answer="It was opened in 1932."))],
+    )
+    last = built.invoke({"messages": [HumanMessage("When was the bridge opened?")]})["messages"][-1]
+    grounded = GroundedAnswer.model_validate_json(json.dumps(last.additional_kwargs["grounded_answer"]))
+    assert grounded.citations[0].metadata["page"] == 3
+
+
+def test_what_was_retrieved_before_an_interrupt_still_counts_after_it():
+    built = create_agent(
+        agent(CALL, AIMessage("In 1955.")),
+        tools=[tool()],
+        middleware=[GroundingMiddleware(ScriptedModel(states="bridge", answer="It was opened in 1932."))],
+        checkpointer=InMemorySaver(),
+        interrupt_after=["tools"],
+    )
+    thread = {"configurable": {"thread_id": "1"}}
+    built.invoke({"messages": [HumanMessage("When was the bridge opened?")]}, thread)
+    last = built.invoke(None, thread)["messages"][-1]  # its messages come from the checkpoint
+    assert last.text == "It was opened in 1932. [1]"
 
 
 def test_an_answer_without_retrieval_stays():

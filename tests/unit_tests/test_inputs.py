@@ -49,6 +49,14 @@ def test_what_is_no_conversation_is_refused(value):
         messages_of(value)
 
 
+def test_messages_beside_the_input_are_not_left_out_silently():
+    for name in ("history", "chat_history"):
+        with pytest.raises(InvalidMessagesError, match=f"'{name}'"):
+            messages_of({"input": "hello", name: [HELLO]})
+    # A graph's state has lists of its own.
+    assert messages_of({"messages": [HELLO], "notes": [AIMessage("x")]}) == [HELLO]
+
+
 def test_variables_stand_beside_the_conversation():
     assert variables_of({"input": "a", "city": "Lisbon"}) == {"city": "Lisbon"}
     assert variables_of("a") == {}

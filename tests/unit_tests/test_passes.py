@@ -279,14 +279,15 @@ class TestFormBesideTools:
         assert ask(way, model.bind_tools([weather, form]), ASKED).content == "It rains."
 
 
+@pytest.mark.parametrize("choice", ["none", {"type": "none"}])
 @pytest.mark.parametrize("way", WAYS)
-def test_none_shows_the_tools_and_forbids_calls(model, scripted, way):
+def test_none_shows_the_tools_and_forbids_calls(model, scripted, way, choice):
     engine = scripted("Hello.")
-    assert ask(way, model.bind_tools([weather], tool_choice="none"), ASKED).content == "Hello."
+    assert ask(way, model.bind_tools([weather], tool_choice=choice), ASKED).content == "Hello."
     assert prompt_of(model, engine, 0) == model.prompter.render(ASKED, [_function(weather)])
     scripted(call("Oslo"))
     with pytest.raises(errors.EngineError, match="grammar"):
-        ask(way, model.bind_tools([weather], tool_choice="none"), ASKED)
+        ask(way, model.bind_tools([weather], tool_choice=choice), ASKED)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -51,6 +51,7 @@ def closed_bound(bound: float | Decimal, *, exclusive: bool, upper: bool) -> Dec
     inside = Decimal(nearest)
     if (inside > exact if upper else inside < exact) or (exclusive and inside == exact):
         nearest = math.nextafter(nearest, -math.inf if upper else math.inf)
+    nearest += 0.0  # never -0, whose further digits would lead below it
     candidates = (Decimal(repr(nearest)), Decimal(nearest)) if abs(nearest) >= 2**53 else (Decimal(repr(nearest)),)
     return min(candidates) if upper else max(candidates)
 

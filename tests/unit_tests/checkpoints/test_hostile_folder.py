@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from langchain_qwen.checkpoints import open_folder
 from langchain_qwen.errors import IncompleteCheckpointError
+from langchain_qwen.regular_files import read_object
 
 
 @pytest.fixture
@@ -43,3 +45,11 @@ def test_deeply_nested_json_is_damaged(folder: Path, name: str) -> None:
     (folder / name).write_text('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}")
     with pytest.raises(IncompleteCheckpointError, match=f"{name} is damaged"):
         open_folder(folder)
+
+
+def test_a_small_file_takes_little_memory(tiny_checkpoint: Path) -> None:
+    tracemalloc.start()
+    read_object(tiny_checkpoint / "config.json")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4_000_000

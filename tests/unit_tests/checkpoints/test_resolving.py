@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 from langchain_qwen.checkpoints import hub, pull, resolve
 from langchain_qwen.errors import (
     CheckpointError,
+    ConfigurationError,
     IncompleteCheckpointError,
     InvalidParameterError,
     ModelNotFoundError,
@@ -125,11 +126,36 @@ def test_paths_are_not_looked_for_on_a_hub(fake_hub: FakeHub, model: str) -> Non
     assert not fake_hub.calls
 
 
-@pytest.mark.parametrize("model", ["", "nothing", "a/b/c", "a b/c", "Qwen/--", "https://hub.invalid/Qwen/Qwen2.5"])
+@pytest.mark.parametrize(
+    "model",
+    ["", "nothing", "a/b/c", "a b/c", "Qwen/--", "https://hub.invalid/Qwen/Qwen2.5", "~no-such-user/x", "a" * 5000],
+)
 def test_names_that_nothing_can_have(fake_hub: FakeHub, model: str) -> None:
     with pytest.raises(CheckpointError):
         resolve(model)
     assert not fake_hub.calls
+
+
+def test_what_the_system_refuses_to_look_at(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(CheckpointError, match=r"cannot be looked for: .*Permission denied"):
+        resolve(str(tiny_checkpoint))
+    with pytest.raises(CheckpointError, match=r"cannot be looked for: .*Permission denied"):
+        pull("coder-0.5b", cache_dir="/root")
+
+
+def test_no_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("LANGCHAIN_QWEN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "expanduser", refuse)
+    with pytest.raises(ConfigurationError, match="LANGCHAIN_QWEN_CACHE"):
+        resolve("coder-0.5b", local_files_only=True)
 
 
 def test_a_file(tiny_checkpoint: Path) -> None:

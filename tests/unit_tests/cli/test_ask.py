@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
@@ -112,7 +113,8 @@ def test_files_come_before_the_question(run, use, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [(None, "cannot be read"), ("{", "is no JSON"), ("[1]", "holds no JSON Schema")]
+    ("content", "complaint"),
+    [(None, "cannot be read"), ("{", "is no JSON"), ("[" * 100_000, "is no JSON"), ("[1]", "holds no JSON Schema")],
 )
 def test_a_schema_file_that_is_none(run, use, tmp_path, content, complaint):
     model = use("yes")
@@ -133,6 +135,14 @@ def test_a_reader_that_leaves_ends_it_quietly():
     assert process.stderr is not None
     assert process.stderr.read() == b""
     assert process.wait(timeout=120) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_full_disk_is_told_in_a_line():
+    command = [sys.executable, "-m", "tests.unit_tests.cli.scripted", "endless", "ask", "count"]
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, timeout=120)
+    assert (ended.returncode, ended.stderr) == (1, b"[Errno 28] No space left on device\n")
 
 
 def test_an_answer_cannot_control_the_terminal(monkeypatch):

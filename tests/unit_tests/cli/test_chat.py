@@ -217,7 +217,17 @@ def test_conversations_survive_the_disk(tmp_path):
         assert Conversation.load(tmp_path / "c.json").messages == before.messages
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"type": "human"}]', '{"a": 1}', '"text"', "[[]]"])
+def test_bytes_of_another_encoding_are_not_saved(run, use, tmp_path):
+    use("yes")
+    (tmp_path / "c.json").write_text("kept")
+    result = run("chat", "--system", "caf\udce9", input=f"/save! {tmp_path / 'c.json'}\n/system ok\n")
+    assert (result.exit_code, "system message is not UTF-8 text" in result.stderr) == (0, True)
+    assert (tmp_path / "c.json").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[1]", '[{"type": "human"}]', '{"a": 1}', '"text"', "[[]]", "[" * 100_000]
+)
 def test_a_file_that_is_no_conversation(run, use, tmp_path, content):
     model = use("yes")
     file = tmp_path / "c.json"
@@ -225,7 +235,7 @@ def test_a_file_that_is_no_conversation(run, use, tmp_path, content):
     at_start = run("chat", "--load", file)
     assert at_start.exit_code == 1
     assert "holds no conversation" in at_start.stderr
-    later = run("chat", input=f"hi\n/load {file}\n/load {tmp_path / 'none'}\n/load\n")
+    later = run("chat", input=f"hi\n/load {file}\n/load {tmp_path / 'none'}\n/load\n/load ~no-such-user/c\n")
     assert "holds no conversation" in later.stderr
     assert "cannot be read" in later.stderr
     assert later.exit_code == 0

@@ -51,6 +51,12 @@ def test_the_files_are_private_and_read_only(tiny_checkpoint, tmp_path):
     assert [place.stat().st_mode & 0o777 for place in (file, file.parent, file.parent.parent)] == [0o400, 0o700, 0o700]
 
 
+def test_a_cache_that_cannot_even_be_looked_at(tiny_checkpoint, tmp_path, expected, caplog):
+    name = "x" * 300  # longer than names can be, which is refused to root too
+    assert (load(tiny_checkpoint, tmp_path, name).head.data == expected).all()
+    assert "could not be kept" in caplog.text
+
+
 def test_no_altered_byte_is_computed_with(tiny_checkpoint, tmp_path, monkeypatch):
     kept = {}
     read = weights_module._read_cache

@@ -230,6 +230,15 @@ def test_weights_of_another_shape_are_named(tiny_checkpoint: Path, tmp_path: Pat
         load(open_folder(folder))
 
 
+@pytest.mark.parametrize("setting", [{"dtype": "float7"}, {"initializer_range": "small"}])
+def test_what_only_transformers_refuses(tiny_checkpoint: Path, tmp_path: Path, setting: dict[str, Any]) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | setting))
+    with pytest.raises(IncompleteCheckpointError, match=r"transformers cannot read the config\.json"):
+        load(open_folder(folder, "x"), "fp32")
+
+
 def test_code_of_the_folder_never_runs(tiny_checkpoint: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
     config = json.loads((folder / "config.json").read_text())

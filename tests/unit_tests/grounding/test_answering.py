@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 
@@ -20,6 +20,7 @@ from langchain_qwen.grounding.composing import Composer, Evidence
 from langchain_qwen.grounding.parts import asks_for_several
 from langchain_qwen.grounding.passages import read_passages
 from langchain_qwen.grounding.verifying import Support
+from langchain_qwen.personas.detection import detect
 from tests.unit_tests.grounding.scripted import ScriptedModel
 
 BRIDGE = "The old bridge fell.  The new bridge\u200b was opened on 19 March 1932. It was paid for by Ana Ferreira."
@@ -88,8 +89,19 @@ def test_the_answer_is_that_of_the_plain_prompt_over_all_passages():
     ],
 )
 def test_the_language_is_named_where_question_and_passages_share_it(document, question, language):
-    (asked,) = prompts.answer(read_passages([Document(document)]), question, date(2026, 1, 2))
-    assert f"answer concise.{language}\nQuestion: {question} " in asked.text
+    model = ScriptedModel()
+    answerer(model, [Document(document)]).invoke(question)
+    assert f"answer concise.{language}\nQuestion: {question} " in model.prompts[0][-1].text
+
+
+def test_the_language_is_told_once_however_many_passages_are_tried(monkeypatch):
+    told = []
+    monkeypatch.setattr(prompts, "detect", lambda text: told.append(text) or detect(text))
+    model = bridge_model()
+    documents = [Document(f"Die kleine Glocke Nummer {number} läutet jeden Samstag.") for number in range(9)]
+    answerer(model, documents).invoke("Wann läutet die kleine Glocke?")
+    assert "Answer in German." in model.prompts[0][-1].text
+    assert len(told) == 2  # of the question and of the passages
 
 
 def test_what_is_asked_of_an_answer_begins_like_it():
@@ -245,6 +257,30 @@ def test_a_chat_is_made_one_question():
     assert asked == ["When was the bridge opened?"]
 
 
+def test_a_first_question_stays_as_it_is_behind_a_system_message():
+    asked = []
+    model = bridge_model(replies={"Rewrite my last question": "What is your favorite color?"})
+    runnable = GroundedAnswerer(RunnableLambda(lambda q: asked.append(q) or DOCUMENTS), model)
+    question = HumanMessage("When was the bridge opened?")
+    assert runnable.invoke([SystemMessage("You are a librarian."), question]).question == question.text
+    assert asked == [question.text]
+
+
+def test_a_question_whose_rewriting_is_cut_off_stays_as_it_was():
+    class CutOff(ScriptedModel):
+        def _generate(self, messages, *arguments, **options):
+            result = super()._generate(messages, *arguments, **options)
+            if messages[-1].text.startswith("Rewrite my last question"):
+                result.generations[0].message.response_metadata["finish_reason"] = "length"
+            return result
+
+    asked = []
+    model = CutOff(states="bridge", answer="It was opened in 1932.", replies={"Rewrite": "When was the"})
+    runnable = GroundedAnswerer(RunnableLambda(lambda q: asked.append(q) or DOCUMENTS), model)
+    runnable.invoke([HumanMessage("Tell me of it."), AIMessage("It is new."), HumanMessage("When was it opened?")])
+    assert asked == ["When was it opened?"]
+
+
 CONTRADICTED = [
     Document(id="a", page_content="The bridge was opened in 1932.", metadata={"date": "1990-01-01"}),
     Document(id="b", page_content="Ferries stopped when the bridge was opened in 1935.", metadata={"date": "2005"}),
@@ -282,7 +318,7 @@ def test_a_question_for_several_facts_is_answered_in_parts():
     answer = answerer(model, abstain_above=None).invoke(question)
     assert answer.text == (
         "The bridge was opened in 1932. [1]\nThe mill closed in 1950. [2] "
-        "The documents do not answer: Who owns the castle?"
+        "The documents do not answer this: Who owns the castle?"
     )
     assert [citation.document_id for citation in answer.citations] == ["bridge", "mill"]
     assert answer.missing == ("Who owns the castle?",)
@@ -380,6 +416,27 @@ def test_all_that_a_retriever_gives_is_shown_unless_there_is_a_limit():
         assert left_out == [(str(number), "too many") for number in range(shown, 25)]
 
 
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("Wem gehört die alte Burg oberhalb der Stadt?", "Die Dokumente beantworten diese Frage nicht"),
+        ("这座城堡属于谁？", "文档中没有这个问题的答案"),
+        ("Who owns the castle? Answer in Spanish.", "Los documentos no responden a esta pregunta"),
+        ("Garrow?", "The documents do not answer this"),
+    ],
+)
+def test_that_there_is_no_answer_is_said_in_the_language_of_the_question(question, said):
+    assert answerer(ScriptedModel(), []).invoke(question).text.rstrip(".。") == said
+    assert answerer(ScriptedModel(), [], abstain_text="?").invoke(question).text == "?"
+    opened = "When was the bridge opened?"
+    model = bridge_model(parts=(opened, question), replies={question: "I don't know."})
+    answer = answerer(model, abstain_above=None).invoke("When was the bridge opened, and whose is the castle?")
+    assert answer.text.endswith(f"{said}: {question}")
+    model = model.model_copy(update={"parts": (opened, question)})
+    own = answerer(model, abstain_above=None, missing_text="No {question}")
+    assert own.invoke("When was the bridge opened, and whose is the castle?").text.endswith(f" No {question}")
+
+
 def test_bad_input():
     model = ScriptedModel()
     for options, name in (
@@ -472,10 +529,25 @@ class Letters(Embeddings):
         return self.embed_documents([text])[0]
 
 
+OTHERS = [f"{name} was born in Porto." for name in ("Ana", "Rui", "Eva", "Leo", "Ida", "Max")]
+
+
+def test_so_few_documents_that_all_can_be_shown_are_shown_whatever_their_words():
+    model = bridge_model()
+    documents = [*OTHERS[:4], BRIDGE, MILL]
+    answer = GroundedAnswerer(documents, model, abstain_above=None).invoke("Wann wurde die Bruecke geoeffnet?")
+    assert answer.citations[0].document_id == "5"
+    # Those with words of the question come first.
+    first = GroundedAnswerer(documents, model).retriever.invoke("When did the mill close?")
+    assert [document.id for document in first] == ["6", "5", "1", "2", "3", "4"]
+    seven = GroundedAnswerer([*documents, OTHERS[4]], model, abstain_above=None)
+    assert seven.invoke("Wann wurde die Bruecke geoeffnet?").abstained is AbstainReason.NOTHING_RETRIEVED
+
+
 def test_with_an_embedding_model_retrieval_is_hybrid():
     # No word in common with the passage.
     question = "Wann wurde die Bruecke geoeffnet?"
-    without = GroundedAnswerer([BRIDGE], bridge_model(), abstain_above=None).invoke(question)
+    without = GroundedAnswerer([BRIDGE, *OTHERS], bridge_model(), abstain_above=None).invoke(question)
     assert without.abstained is AbstainReason.NOTHING_RETRIEVED
     hybrid = GroundedAnswerer([BRIDGE, MILL], bridge_model(), embeddings=Letters(), abstain_above=None)
     answer = hybrid.invoke(question)
@@ -492,6 +564,8 @@ def test_a_question_in_another_language_than_the_documents():
         f"{BRIDGE} {MILL} The people of the town were glad about it, and many came to see what they had paid for."
     ]
     question = "Wann wurde denn die neue Brücke über den Fluss für die Leute der Stadt eröffnet?"
+    assert GroundedAnswerer(documents, bridge_model()).invoke(question).hint is None
+    documents += OTHERS
     told = GroundedAnswerer(documents, bridge_model()).invoke(question)
     assert told.abstained is AbstainReason.NOTHING_RETRIEVED
     assert told.hint

@@ -65,8 +65,10 @@ async def test_a_guarded_model_abstains_or_asks_elsewhere():
     guarded = guard.guarded(model)
     assert guarded.invoke("What is two plus two?").text == "from memory"
     answer = guarded.invoke("Who won in 2025?")
-    assert "2025" in answer.text
-    assert "December 2023" in answer.text
+    assert answer.text == "2025: I do not know. My knowledge ends about 2023-12."
+    german = guarded.invoke("Wer hat die Wahl im Jahr 2025 gewonnen?")
+    assert german.text == "2025: Das weiß ich nicht. Mein Wissen endet etwa 2023-12."
+    assert guarded.invoke("今天的天气怎么样？").text == "我不知道。我的知识大约截止到 2023-12。"
     assert answer.additional_kwargs["cutoff_verdict"]["timing"] == "after_cutoff"
     assert (await guarded.ainvoke("Who won in 2025?")).text == answer.text
     documents = [Document(id="a", page_content="The Reds won in 2025.")]

@@ -10,10 +10,12 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.grounding import CutoffGuard
-from langchain_qwen.grounding.memory import UNSURE, FromMemory
+from langchain_qwen.grounding.memory import FromMemory
 from langchain_qwen.grounding.risk import Logistic, calibration_of
+from langchain_qwen.personas.languages import languages
 from tests.unit_tests.grounding.scripted import ScriptedModel
 
+UNSURE = "(I am not sure: this is from memory, without a source.)"
 BEFORE = date(2020, 1, 1)
 BY = Logistic(weights={"mean_log_probability": -1.0, "news": 1.0}, intercept=0.0, rows=1, limit=0.5)
 
@@ -42,9 +44,15 @@ def test_a_likely_answer_stays_as_it_is():
     assert said.response_metadata["risk"] < calibration_of(None).memory.limit
 
 
+def test_it_says_so_in_the_language_of_the_question():
+    model = guarded(log_probability=-2.0)
+    assert model.invoke("Wer hat im letzten Frühling den Pokal gewonnen?").text.endswith(languages()["de"].unsure)
+    assert model.invoke("谁赢得了奖杯？").text.endswith(languages()["zh"].unsure)
+
+
 def test_risk_is_read_off_odds_and_news():
     model = ScriptedModel(answer="Yes, it did.", log_probability=-0.5)
-    said = FromMemory(model, news=1.5, by=BY, unsure_above=1.0).invoke("Did it rain?")
+    said = FromMemory(model, news=1.5, by=BY, unsure_above=1.0, unsure=UNSURE).invoke("Did it rain?")
     assert said.response_metadata["risk"] == pytest.approx(1 / (1 + math.exp(-2.0)))
     assert said.text == "Yes, it did."
 
@@ -54,7 +62,7 @@ def test_blocks_get_a_block():
         [{"type": "text", "text": "Hm."}], response_metadata={"logprobs": {"content": [{"logprob": -3.0}]}}
     )
     model = ScriptedModel(answer="")
-    told = FromMemory(model, news=0.0, by=BY, unsure_above=0.5)._told(message)
+    told = FromMemory(model, news=0.0, by=BY, unsure_above=0.5, unsure=UNSURE)._told(message)
     assert told.content == [{"type": "text", "text": "Hm."}, {"type": "text", "text": f"\n\n{UNSURE}"}]
     assert message.content == [{"type": "text", "text": "Hm."}]
 
@@ -67,7 +75,7 @@ def test_calls_and_answers_without_odds_have_no_risk(tokens):
         tool_calls=[call] if tokens else [],
         response_metadata={"logprobs": {"content": tokens}},
     )
-    told = FromMemory(ScriptedModel(answer=""), news=0.0, by=BY, unsure_above=0.0)._told(message)
+    told = FromMemory(ScriptedModel(answer=""), news=0.0, by=BY, unsure_above=0.0, unsure=UNSURE)._told(message)
     assert told == message
 
 

@@ -9,6 +9,8 @@ import pytest
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 
+from langchain_qwen import ChatQwen
+from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.grounding import BM25Retriever, CutoffGuard, GroundedAnswerer, retriever_tool, split_documents
 from langchain_qwen.grounding.passages import cut_down, read_passages
 from tests.unit_tests.grounding.scripted import ScriptedModel
@@ -135,3 +137,34 @@ def test_the_cutoff_guard_asks_about_a_long_question_within_the_window():
     asked = ScriptedModel(states="never")
     CutoffGuard(asked).invoke(FILLER * 20_000 + "Is that so?")
     assert all(len(prompt[-1].text) < 5000 for prompt in asked.prompts)
+
+
+@pytest.mark.parametrize("found", [None, BRIDGE, [BRIDGE], [(Document(BRIDGE), 0.3)], {"context": [Document(BRIDGE)]}])
+def test_what_is_no_list_of_documents_is_refused_by_name(found):
+    retriever = RunnableLambda(lambda _: found)
+    with pytest.raises(InvalidParameterError, match=r"the retriever gave .*, not a list of documents"):
+        GroundedAnswerer(retriever, model()).invoke(QUESTION)
+    with pytest.raises(InvalidParameterError, match=r"the retriever gave .*, not a list of documents"):
+        retriever_tool(retriever).invoke({"query": "bridge"})
+
+
+def test_documents_without_ids_are_named_by_their_places_also_behind_a_long_one():
+    documents = [Document(FILLER * 2000 + BRIDGE), Document(f"{BRIDGE} It is green."), Document(f"{BRIDGE} It is red.")]
+    answer = answered(documents, abstain_above=None)
+    assert {citation.document_id for citation in answer.citations} == {"1", "2", "3"}
+    for citation in answer.citations:
+        text = documents[int(citation.document_id) - 1].page_content
+        assert text[citation.source_start : citation.source_end] == citation.quote
+
+
+@pytest.mark.parametrize("repeated", [1, 400])
+def test_lone_surrogates_do_not_raise_where_a_checkpoint_counts(tiny_checkpoint, repeated):
+    text = f"The bridge \ud83d was opened in 1932. {FILLER * repeated}"
+    local = ChatQwen(model=str(tiny_checkpoint), max_tokens=4)
+    for retriever in ([text], RunnableLambda(lambda _: [Document(text)])):
+        answer = GroundedAnswerer(retriever, local, max_answer_tokens=4).invoke(QUESTION)
+        assert answer.nearest is None or "\ud83d" in answer.nearest.text
+    chunks = split_documents([text], chunk_tokens=50, count=local.get_num_tokens)
+    assert [text[one.metadata["start_index"] : one.metadata["end_index"]] for one in chunks] == [
+        one.page_content for one in chunks
+    ]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
 
 from langchain_qwen.errors import InvalidParameterError
 from langchain_qwen.grounding import BM25Retriever, HybridRetriever, split_documents
@@ -39,6 +40,18 @@ def test_hybrid_is_reciprocal_rank():
     retriever = HybridRetriever(retrievers=[BM25Retriever(documents=[a, b]), BM25Retriever(documents=[b, c])], k=2)
     assert retriever.invoke("b") == [b]
     assert len(retriever.invoke("a b c")) == 2
+
+
+async def test_hybrid_takes_retrievers_that_are_async_alone():
+    class Remote(BaseRetriever):
+        def _get_relevant_documents(self, query, *, run_manager):
+            raise NotImplementedError
+
+        async def _aget_relevant_documents(self, query, *, run_manager):
+            return [Document(id="far", page_content=query)]
+
+    hybrid = HybridRetriever(retrievers=[BM25Retriever.from_texts(["Cats sleep."]), Remote()])
+    assert [one.id for one in await hybrid.ainvoke("Cats")] == ["1", "far"]
 
 
 @settings(deadline=None, max_examples=60)

@@ -55,5 +55,7 @@ def steps(draw: st.DrawFn, least: int = 1) -> list[BaseMessage]:
         ids = draw(st.permutations(["1", "2"]))
         calls = [{"name": "find", "args": {"q": draw(TEXTS)}, "id": id_} for id_ in ids]
         messages.append(AIMessage(draw(st.sampled_from(["", "hm"])), tool_calls=calls))
-        messages += [ToolMessage(draw(TEXTS), tool_call_id=id_) for id_ in draw(st.permutations(ids))]
+        for id_ in draw(st.permutations(ids)):
+            status = draw(st.sampled_from(["success", "success", "error"]))
+            messages.append(ToolMessage(draw(TEXTS), tool_call_id=id_, status=status))
     return messages

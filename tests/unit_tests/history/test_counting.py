@@ -51,6 +51,8 @@ def test_keys_tell_messages_apart():
         HumanMessage(blocks),
         HumanMessage(repr(blocks)),
         pin(HumanMessage("a")),
+        ToolMessage("a", tool_call_id="1"),
+        ToolMessage("a", tool_call_id="1", status="error"),
     ]
     assert len(set(map(key_of, different))) == len(different)
     assert key_of(HumanMessage("a", id="1")) == key_of(HumanMessage("a", id="2"))

@@ -14,6 +14,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.chat_history import InMemoryChatMessageHistory
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -137,6 +138,26 @@ async def test_tasks_take_turns_too():
     assert len(agent.get_state(THREAD).values["messages"]) == 18
     with pytest.raises(InvalidParameterError, match="thread_id"):
         one_writer.invoke(question(0))
+
+
+async def test_a_stream_that_is_closed_ends_before_the_next_run_begins():
+    order = []
+
+    class Graph(RunnableLambda):
+        async def astream(self, input, config=None, **kwargs):  # noqa: A002
+            try:
+                yield 1
+                yield 2
+            finally:
+                await asyncio.sleep(0.05)  # as a graph that writes its last checkpoint
+                order.append("closed")
+
+    one_writer = OneWriterPerThread(Graph(lambda _: order.append("next")))
+    stream = one_writer.astream(1, THREAD)
+    await anext(stream)
+    await stream.aclose()
+    await one_writer.ainvoke(2, THREAD)
+    assert order == ["closed", "next"]
 
 
 def test_a_sql_history_keeps_all(model: ChatQwen, trim, tmp_path):

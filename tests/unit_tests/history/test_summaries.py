@@ -8,6 +8,7 @@ import shelve
 import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import RunnableLambda
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.history import HistoryTrimmer
@@ -101,6 +102,15 @@ def test_no_summary_means_dropping_and_a_word_about_it(model: ChatQwen, answers)
     assert trim.with_report(HISTORY)[0] == shown
 
 
+def test_a_summarizer_that_gives_no_message_is_a_failure(model: ChatQwen):
+    def text(messages, **_):
+        return "a text"
+
+    _, report = trimmer(model, RunnableLambda(text)).with_report(HISTORY)
+    assert report.dropped
+    assert "AttributeError" in report.summary_failures[0]
+
+
 def test_a_long_summary_ends_with_a_sentence(model: ChatQwen):
     shown, _ = trimmer(model, scripted(*["One fact. Another. " + "and on " * 60] * 99)).with_report(HISTORY)
     assert {m.text for m in shown if is_summary(m)} == {*framed("One fact. Another.")}
@@ -119,3 +129,9 @@ def test_many_blocks_are_folded_into_one(model: ChatQwen):
         assert report.summary_tokens <= trim.limits.summaries_tokens
     assert max(counts) > 1
     assert any(later < earlier for earlier, later in itertools.pairwise(counts))
+
+
+def test_an_instruction_may_hold_braces(model: ChatQwen):
+    summarizer = scripted(*(f"Part {i}." for i in range(99)))
+    trimmer(model, summarizer, summary_instruction='{"facts": []}, in {words} words').invoke(HISTORY)
+    assert summarizer.asked[0][0][-1].text == '{"facts": []}, in 30 words'

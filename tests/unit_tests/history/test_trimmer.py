@@ -219,3 +219,24 @@ def test_the_budget_is_the_window_less_the_answer(model: ChatQwen):
     assert HistoryTrimmer(model).limits.budget == 2048 - 256
     assert HistoryTrimmer(model.model_copy(update={"max_tokens": 100})).limits.budget == 1948
     assert HistoryTrimmer(model, reserve=48, window=10**6).limits.budget == 2000
+
+
+def test_a_history_that_says_the_same_as_another_one_keeps_its_own_messages(model: ChatQwen):
+    def history(name):
+        messages = [SystemMessage("s", id=f"{name}s"), HumanMessage("q", id=f"{name}h")]
+        for i in range(8):
+            call = {"name": "find", "args": {"q": "a" * 20}, "id": str(i)}
+            messages.append(AIMessage("", tool_calls=[call], id=f"{name}{i}a"))
+            messages.append(ToolMessage("b " * 150, tool_call_id=str(i), artifact=[name], id=f"{name}{i}t"))
+        return messages
+
+    trim = trimmer(model, 2000, keep_results=1)
+    trim.invoke(history("first"))
+    mine = history("mine")
+    shown, report = trim.with_report(mine)
+    assert report.cleared
+    for message, place in zip(shown, report.kept, strict=True):
+        assert message.id == mine[place].id
+        assert (message is mine[place]) == (place not in report.cleared)
+        if isinstance(message, ToolMessage):
+            assert message.artifact == (None if place in report.cleared else ["mine"])

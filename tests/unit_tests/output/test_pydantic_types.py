@@ -17,14 +17,22 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 import jsonschema
 import pydantic
 import pytest
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.tools import StructuredTool
 from pydantic import Field, TypeAdapter
 from typing_extensions import NotRequired, Required, TypedDict
 
+from langchain_qwen import errors
+from langchain_qwen.converting import json_schema_of, openai_tool_of
 from langchain_qwen.output.grammars import json_schema, tool_calls
 from tests.unit_tests.output.answers import allows, random_answers
 
 T = TypeVar("T")
+
+
+class Uncertain(TypedDict):
+    """LangChain reads no `NotRequired`."""
+
+    number: NotRequired[int]
 
 
 class Color(enum.Enum):
@@ -213,15 +221,44 @@ def test_answers_are_accepted_by_the_type_that_was_asked_for(name: str):
         adapter.validate_json(text)
 
 
-@pytest.mark.parametrize("name", ["discriminated union", "model", "aliases and factories"])
+CLASSES = ["discriminated union", "model", "aliases and factories", "recursive model", "recursive discriminated union"]
+
+
+def arguments(tool: Any) -> Iterable[dict[str, Any]]:
+    for text in random_answers(tool_calls([openai_tool_of(tool)], parallel=False), seed=2, count=10):
+        yield json.loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>"))["arguments"]
+
+
+@pytest.mark.parametrize("name", CLASSES)
 def test_answers_are_accepted_by_the_class_that_langchain_was_given(name: str):
     source = TYPES[name]
     adapter = TypeAdapter(source)
-    for text in random_answers(json_schema(convert_to_json_schema(source)), seed=2, count=10):
+    for text in random_answers(json_schema(json_schema_of(source)), seed=2, count=10):
         adapter.validate_json(text)
-    for text in random_answers(tool_calls([convert_to_openai_tool(source)], parallel=False), seed=2, count=10):
-        call = json.loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>"))
-        adapter.validate_python(call["arguments"])
+    for made in arguments(source):
+        adapter.validate_python(made)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_arguments_are_accepted_by_the_tool_that_takes_the_class(name: str):
+    def take(one, number: int = 1) -> str:
+        """Take one."""
+        return "taken"
+
+    take.__annotations__["one"] = TYPES[name]
+    tool = StructuredTool.from_function(take)
+    as_it_stands = StructuredTool.from_function(take, args_schema=tool.get_input_jsonschema())
+    for shown in (take, tool, as_it_stands):
+        taken = [tool.invoke(made) for made in arguments(shown)]
+        assert len(taken) > 2
+        assert set(taken) == {"taken"}
+
+
+@pytest.mark.parametrize("source", [list[int], int, "Cat", None, {}, Uncertain])
+def test_what_has_no_json_schema_is_a_typed_error(source: Any):
+    for convert in (json_schema_of, openai_tool_of):
+        with pytest.raises(errors.InvalidSchemaError, match="pass a pydantic class"):
+            convert(source)
 
 
 @pytest.mark.parametrize(

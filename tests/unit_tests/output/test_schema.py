@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
@@ -638,6 +638,7 @@ def test_decimal_ranges(low: int | None, high: int | None, scale: int, value: De
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.sampled_from(["", "0", "1", "9999999999"]))
+@example(bound=-5e-324, upper=False, digits="1")
 def test_closed_bounds_hold_for_what_is_read_back(bound: float, upper: bool, digits: str):
     closed = closed_bound(bound, exclusive=True, upper=upper)
     text = f"{closed:f}"

@@ -28,7 +28,9 @@ class TestTable:
     @pytest.mark.parametrize("code", languages())
     def test_each_asks_for_itself_in_itself(self, code):
         language = languages()[code]
-        assert detect(language.answer).code == code
+        for said in (language.answer, language.unanswered, language.unknown, language.unsure):
+            assert detect(said).code == code, said
+        assert "2023-12" in language.unknown.format(date="2023-12")
         assert code in BY_SCRIPT[language.script]
         assert main_script(language.native)[0] in (language.script, "han")  # 日本語 has no kana
         for phrase in language.asked:

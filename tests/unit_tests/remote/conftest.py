@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from langchain_qwen import ChatQwen
@@ -22,6 +23,15 @@ def server(local, tmp_path_factory):
     engine, tokenizer = local._backend.engine(resolve(local.model)), local._open().tokenizer
     with reached_over(socket), CompletionsServer(socket, engine, tokenizer, served=("qwen", "other")) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def settled(server):
+    """No test meets what was asked or left by the one before, whose client may have given up before it was heard."""
+    yield
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(server.socket)), timeout=60) as client:
+        client.get(f"{URL}/models").raise_for_status()  # heard behind all that came before
+    server.faults.clear()
 
 
 @pytest.fixture

@@ -230,9 +230,9 @@ def _is_obsolete(name: str) -> bool:
 
 def _read_cache(path: Path, forms: Mapping[str, Form], num_threads: int) -> dict[str, Packed] | None:
     """The cached weights, mapped; None when there are none, they are damaged, or others could have written them."""
-    if not path.exists():
-        return None
     try:
+        if not path.exists():
+            return None
         private_folder(path.parent)
         file = MappedFile(path, open_private)
         parts = {name: file[name] for name in forms}

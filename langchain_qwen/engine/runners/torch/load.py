@@ -92,6 +92,12 @@ def _from_pretrained(
     checkpoint: Checkpoint, held: str, settings: Mapping[str, Any]
 ) -> tuple[transformers.PreTrainedModel, dict[str, Any]]:
     try:
+        transformers.Qwen2Config.from_pretrained(checkpoint.path)
+    except Exception as error:  # it checks the type of each value, with errors of several kinds
+        raise IncompleteCheckpointError(
+            f"transformers cannot read the config.json of {checkpoint.name}: {error}; download it again"
+        ) from error
+    try:
         # The class itself rather than an Auto class: code that a config names is then out of the question.
         loaded: Any = transformers.Qwen2ForCausalLM.from_pretrained(
             checkpoint.path,
