@@ -56,7 +56,8 @@ def lexicon_detectors(name: str, words: Iterable[str]) -> list[Detector]:
 def leak_detectors(system_prompt: str | None, canary: str | None) -> list[Detector]:
     """Runs of words of the system prompt, and a canary planted in it."""
     words = _WORDS.findall(fold_text(system_prompt or ""))
-    spaced, loose = [], []
+    spaced: list[str] = []
+    loose: list[str] = []
     for run in sorted(set(_runs(words))):
         (loose if _UNSPACED.match(run[0]) or _UNSPACED.match(run[-1]) else spaced).append(_run_pattern(run))
     detectors = [
