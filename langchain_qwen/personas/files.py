@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from yaml.reader import ReaderError
 
 from langchain_qwen.errors import PersonaError
 from langchain_qwen.personas.spec import PersonaSpec
@@ -38,7 +39,7 @@ def read_file(path: str | Path) -> PersonaSpec:
     if reader is None:
         raise PersonaError(f"{path}: a persona is a file that ends in {', '.join(_READERS)}")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise PersonaError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -47,6 +48,10 @@ def read_file(path: str | Path) -> PersonaSpec:
         values, line_of = reader(text)
     except _SyntaxProblem as problem:
         raise PersonaError(f"{path}, line {problem.line}: {problem}") from problem
+    except RecursionError as error:
+        raise PersonaError(f"{path} nests too deeply") from error
+    except ValueError as error:  # of a date or a number that is none
+        raise PersonaError(f"{path} holds a value that cannot be read: {error}") from error
     if not isinstance(values, Mapping):
         raise PersonaError(f"{path}, line 1: a persona is a mapping of names to values")
     try:
@@ -123,6 +128,9 @@ def _read_yaml(text: str) -> tuple[Any, Callable[[Place], int]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _SyntaxProblem(str(error.problem or error.context), mark.line + 1 if mark else 1) from error
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _SyntaxProblem(f"the character #x{error.character:04x} is not allowed", line) from error
     return values, lambda place: _yaml_line(root, place)
 
 
@@ -139,6 +147,8 @@ def _refuse_duplicates(root: yaml.Node | None) -> None:
         elif isinstance(node, yaml.MappingNode):
             names = set()
             for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise _SyntaxProblem("a name is text, not a list or a mapping", key.start_mark.line + 1)
                 if key.value in names:
                     raise _SyntaxProblem(f"{key.value!r} is there twice", key.start_mark.line + 1)
                 names.add(key.value)
@@ -165,8 +175,8 @@ def _read_json(text: str) -> tuple[Any, Callable[[Place], int]]:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise _SyntaxProblem(error.msg, error.lineno) from error
-    # JSON is YAML, but for tabs, which JSON has between its parts only.
-    _, line_of = _read_yaml(text.replace("\t", " "))
+    # JSON is YAML, but for tabs and DEL, which are blanks here.
+    _, line_of = _read_yaml(re.sub(r"[\t\x7f]", " ", text))
     return values, line_of
 
 

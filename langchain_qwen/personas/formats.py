@@ -68,9 +68,11 @@ class JsonForm(_Form):
     def problem(self, text: str) -> str | None:
         """No JSON, or not of the schema."""
         try:
-            value = json.loads(text)
+            value = json.loads(text, parse_constant=_no_json)
         except ValueError as error:
             return f"it is not JSON: {error}"
+        except RecursionError:
+            return "it nests too deeply"
         schema = self.json_schema or {"type": "object"}
         validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         first = next(validator(schema).iter_errors(value), None)
@@ -189,8 +191,8 @@ class LabelsForm(_Form):
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(labels)) < len(labels) or any(not label.strip() for label in labels):
-            raise ValueError("labels must be distinct and not empty")
+        if len(set(labels)) < len(labels) or any(not label or label != label.strip() for label in labels):
+            raise ValueError("labels must be distinct, not empty, and without white space around them")
         return labels
 
     def instruction(self) -> str:
@@ -207,6 +209,10 @@ class LabelsForm(_Form):
 
 
 Form = Annotated[JsonForm | TableForm | BulletsForm | SentencesForm | LabelsForm, Field(discriminator="kind")]
+
+
+def _no_json(name: str) -> Any:
+    raise ValueError(f"{name} is no value of JSON")
 
 
 def _grammar(*lines: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ _TOKENS = (
     rf"sk-[a-z0-9]{{2,12}}-{_KEY}{{20,}}",
     r"(?:sk|rk)_(?:live|test|prod)_[A-Za-z0-9]{10,}",
     r"whsec_[A-Za-z0-9+/=]{24,}",
-    rf"xox[abceoprs](?:\.xox[bp])?-{_KEY}{{10,}}",
+    rf"xox[abcdeoprs](?:\.xox[bp])?-{_KEY}{{10,}}",
     r"xapp-\d-[A-Z0-9]+-\d+-[a-z0-9]+",
     rf"AIza{_KEY}{{35}}",
     rf"GOCSPX-{_KEY}{{28}}",
@@ -37,7 +37,7 @@ _TOKENS = (
     r"SK[0-9a-f]{32}",
     r"key-[0-9a-f]{32}",
     r"[0-9a-f]{32}-us\d{1,2}",
-    rf"\d{{8,10}}:AA{_KEY}{{33}}",
+    rf"(?:bot)?\d{{8,10}}:AA{_KEY}{{33}}",
     r"do[opr]_v1_[0-9a-f]{64}",
     r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",
     r"dapi[0-9a-f]{32}(?:-\d)?",
@@ -52,7 +52,29 @@ _TOKENS = (
     rf"sq0(?:atp|csp)-{_KEY}{{22,}}",
     r"(?:pplx-|gsk_|xai-|r8_)[A-Za-z0-9]{37,}",
     r"AGE-SECRET-KEY-1[A-Z0-9]{58}",
-    r"ATATT3[A-Za-z0-9_=-]{60,}",
+    r"AT[AC]TT3[A-Za-z0-9_=-]{60,}",
+    r"lsv2_(?:pt|sk)_[0-9a-f]{32}_[0-9a-f]{10}",
+    rf"tvly-(?:dev-|prod-)?{_KEY}{{28,}}",
+    r"pcsk_[A-Za-z0-9_]{50,}",
+    rf"nvapi-{_KEY}{{40,}}",
+    r"tskey-[a-z]+-[A-Za-z0-9]{8,}-[A-Za-z0-9]{16,}",
+    r"sb(?:p|_secret)_[A-Za-z0-9_-]{30,}",
+    r"re_[A-Za-z0-9]{8}_[A-Za-z0-9]{24}",
+    rf"figd_{_KEY}{{38,}}",
+    r"phx_[A-Za-z0-9]{40,}",
+    r"(?:fw|vc[pkia]|rnd|rpa|nfp|jina|e2b)_[A-Za-z0-9]{24,}",
+    r"csk-[a-z0-9]{40,}",
+    r"xkeysib-[0-9a-f]{64}-[A-Za-z0-9]{16}",
+    r"sk_[0-9a-f]{40,}",
+    r"pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_.-]{30,}",
+    r"CLOJARS_[0-9a-f]{60}",
+    r"HRKU-[A-Za-z0-9_-]{36,}",
+    r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}",
+    r"ops_eyJ[A-Za-z0-9+/=]{200,}",
+    r"EAA[A-Za-z0-9]{90,}",
+    r"LTAI[A-Za-z0-9]{12,24}",
+    r"AKID[A-Za-z0-9]{32}",
+    r"https://[a-z0-9.-]+\.office\.com/webhook[a-z0-9]{0,2}/[A-Za-z0-9@/-]{30,}",
     r"sntry[su]_[A-Za-z0-9+/=_]{40,}",
     rf"dckr_pat_{_KEY}{{27}}",
     r"NRAK-[A-Z0-9]{27}",
@@ -69,21 +91,26 @@ _WORDS = fold_text(
     r"|passwort|kennwort|mot de passe|contrasena|senha|wachtwoord|haslo|пароль|密码|パスワード)"
 )
 _VALUE = r"[^\s\"'`,;<>]"
-_ASSIGNED = rf"{_WORDS}[\"'`]? ?(?::=|=>|==|[:=])\s?[\"'`]?{_VALUE}{{6,}}"
+_SCHEME = r"(?:bearer|basic|token) "
+_ASSIGNED = rf"{_WORDS}[\"'`]? ?(?::=|=>|==|[:=])\s?[\"'`]?(?:{_SCHEME})?{_VALUE}{{6,}}"
 _IS = r"(?:is|ist|est|es|was|lautet)"
 _SAID = (
     r"(?:password|passwort|kennwort|passphrase|passcode|pin|mot de passe|contrasena|senha)"
     rf" {_IS}:? ?[\"'`]?{_VALUE}{{4,}}"
 )
-_BEARER = r"(?:bearer|basic|token) [A-Za-z0-9._~+/=-]{16,}"
+_BEARER = rf"{_SCHEME}[A-Za-z0-9._~+/=-]{{16,}}"
 _LABELLED = re.compile(
-    rf"({_WORDS}|pin)([\"'`]? ?(?::=|=>|==|[:=])\s?[\"'`]?| {_IS}:? ?[\"'`]?)(.+)",
+    rf"({_WORDS}|pin)([\"'`]? ?(?::=|=>|==|[:=])\s?[\"'`]?(?:{_SCHEME})?| {_IS}:? ?[\"'`]?)(.+)",
     re.IGNORECASE | re.DOTALL,
 )
 # What stands in code and in forms where a password could stand.
 _CODE = re.compile(
-    r"-----.*|[A-Za-z_][\w.]*[(\[].*|[$%{<&*].*|[\w.]+\.[A-Za-z_]\w*|(.)\1*|[x*•.…_-]+|\w+\[.*|.*(?:your|example|placeholder|changeme|redacted|env\b).*",
+    r"-----.*|[A-Za-z_][\w.]*[(\[].*|[$%{<&*].*|[\w.]+\.[A-Za-z_]\w*|(.)\1*|[x*•.…_-]+|\w+\[.*|(?:required|optional|nullable)\|.*|.*(?:your|example|placeholder|changeme|redacted|env\b).*",
     re.IGNORECASE,
+)
+# Names of constants and of types.
+_NAME = re.compile(
+    r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|(?:[A-Z][a-z]+)+(?:Str|String|Field|Type|Token|Key|Config|Provider|Input)"
 )
 _HASHES = re.compile(r"(?:sha|md|base|utf|aes|argon|pbkdf|hs|rs)-?\d+.*|\d{1,2}[-.]?[a-z]{3,}.*", re.IGNORECASE)
 _SHORTEST = 8
@@ -99,9 +126,10 @@ def _labelled(candidate: str) -> list[Span]:
     parsed = _LABELLED.fullmatch(candidate)
     if parsed is None:
         return []
-    link, value = parsed[2], parsed[3].rstrip(".,;:!?)]}>\"'`")
-    quoted = link[-1:] in "\"'`"
-    if len(value) < 4 or _CODE.fullmatch(value):
+    link, value = parsed[2], parsed[3]
+    quoted = re.search(r"[\"'`](?:\w+ )?\Z", link) is not None
+    value = value if quoted else value.rstrip(".,;:!?)]}>\"'`")
+    if len(value) < 4 or _CODE.fullmatch(value) or _NAME.fullmatch(value):
         return []
     if "=" in link or ":" in link:
         words = value.isalpha() and ((not quoted and "=" not in link) or value.lower() in _PLAIN)
@@ -159,13 +187,14 @@ CREDENTIALS = (
         _secret,
         guard="0-9A-Za-z",
         tail=rf"{_KEY}+",
+        again=True,
     ),
     Detector(
         "secret",
-        r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----",
+        r"-{4,5} ?BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)? ?-{4,5}|Private-Lines: [0-9]{1,3}",
         # What follows is its body: words with digits or of many letters, what stands around it, and its last line.
         tail=r"(?:\s|\\[nr])*(?:[A-Za-z]{1,15}(?:\s|\\[nr])+){0,2}(?:[A-Za-z]*[0-9+/=][A-Za-z0-9+/=]*|[A-Za-z0-9+/=]{16,})"
-        r"|(?:\s|\\[nr])*(?:[A-Za-z]{1,76})?(?:\s|\\[nr])*-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
+        r"|(?:\s|\\[nr])*(?:[A-Za-z]{1,76})?(?:\s|\\[nr])*-{4,5} ?END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)? ?-{4,5}"
         r"|(?:\s|\\[nr])*(?:Proc-Type|DEK-Info|Version|Comment): ?[^\n]{1,80}",
     ),
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 
 import yaml
 
@@ -13,13 +14,19 @@ from langchain_qwen.errors import PolicyError
 from langchain_qwen.safety.letters import fold_text
 from langchain_qwen.safety.personal_data import PERSONAL_DATA
 from langchain_qwen.safety.policy import JudgeSpec, LexiconSpec, PatternSpec, Rule
-from langchain_qwen.safety.prefixes import WORD, words_pattern
+from langchain_qwen.safety.prefixes import WORD, python_set, words_pattern
 from langchain_qwen.safety.scanning import Detector, Find, Span
 
 SENTENCE = r"[^\n.!?]+"
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+_LONG_WORDS, _SHORT_WORDS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff", r"\u3040-\u30ff\u3400-\u9fff"
+_UNSPACED = re.compile(f"[{_LONG_WORDS}{_SHORT_WORDS}]")
+# A character of a script without blanks, or a word, with the signs of vowels that Python takes for no letters.
+_WORDS = re.compile(rf"{_UNSPACED.pattern}|(?:(?!{_UNSPACED.pattern})[{python_set(WORD)}])+")
 LEAK_WORDS = 7
 """As many words in a row as the system prompt has them count as leaked."""
+_WEIGHT_OF_WORD = 4
+"""As many characters of Thai and its like, or half as many Chinese and Japanese ones, weigh as much as a word."""
+_RUNS_AT_ONCE = 256  # RE2 compiles in quadratic time, and not what is too large
 
 Judge = Callable[[str, tuple[str, ...]], bool]
 
@@ -48,16 +55,51 @@ def lexicon_detectors(name: str, words: Iterable[str]) -> list[Detector]:
 
 def leak_detectors(system_prompt: str | None, canary: str | None) -> list[Detector]:
     """Runs of words of the system prompt, and a canary planted in it."""
-    detectors = []
-    words = re.findall(r"\w+", fold_text(system_prompt or ""))
-    size = min(LEAK_WORDS, len(words))
-    if size:
-        runs = sorted({tuple(words[i : i + size]) for i in range(len(words) - size + 1)})
-        gap = r"[^\w]{1,4}"
-        detectors.append(Detector("prompt_leak", "|".join(gap.join(map(re.escape, run)) for run in runs), guard=WORD))
+    words = _WORDS.findall(fold_text(system_prompt or ""))
+    spaced: list[str] = []
+    loose: list[str] = []
+    for run in sorted(set(_runs(words))):
+        (loose if _UNSPACED.match(run[0]) or _UNSPACED.match(run[-1]) else spaced).append(_run_pattern(run))
+    detectors = [
+        Detector("prompt_leak", "|".join(some[at : at + _RUNS_AT_ONCE]), guard=guard)
+        for some, guard in ((spaced, WORD), (loose, ""))
+        for at in range(0, len(some), _RUNS_AT_ONCE)
+    ]
     if canary:
         detectors.append(Detector("prompt_leak", re.escape(fold_text(canary))))
     return detectors
+
+
+def _runs(words: list[str]) -> Iterator[tuple[str, ...]]:
+    """From each word on, as few words in a row as count; all of a prompt that is shorter."""
+    weights = [_weight(word) for word in words]
+    enough = min(LEAK_WORDS * _WEIGHT_OF_WORD, sum(weights))
+    end = weight = passed = 0
+    for start in range(len(words)):
+        while weight < enough and end < len(words):
+            weight += weights[end]
+            end += 1
+        if weight < enough:
+            break
+        if passed <= 0:  # of single characters, not from each one on
+            yield tuple(words[start:end])
+            passed = _WEIGHT_OF_WORD
+        passed -= weights[start]
+        weight -= weights[start]
+
+
+def _weight(word: str) -> int:
+    if re.match(f"[{_LONG_WORDS}]", word):
+        return 1
+    return 2 if _UNSPACED.match(word) else _WEIGHT_OF_WORD
+
+
+def _run_pattern(run: tuple[str, ...]) -> str:
+    pattern = re.escape(run[0])
+    for before, word in pairwise(run):
+        few = _UNSPACED.match(before) or _UNSPACED.match(word)
+        pattern += (r"[\n -/:-@]?" if few else r"[^\w]{1,4}") + re.escape(word)
+    return pattern
 
 
 def build_detectors(

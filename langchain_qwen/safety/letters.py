@@ -10,7 +10,7 @@ from functools import lru_cache
 _PAIRS = """
 аa вb еe ёе кk мm оo рp сc тt уy хx іi їi јj ѕs һh ԁd ԛq ԝw нh АA ВB ЕE ЁE КK МM НH ОO РP СC ТT УY ХX ІI ЇI ЈJ ЅS
 αa εe ιi κk νv οo ρp τt υu χx γy ΑA ΒB ΕE ΖZ ΗH ΙI ΚK ΜM ΝN ΟO ΡP ΤT ΥY ΧX ϲc ոn սu օo
-∣l –- —- ‐- ‑- ‒- −- ⁃- 。. ·. ∙. •. ‧. ⋅. ۔.
+∣l –- —- ‐- ‑- ‒- −- ⁃- 。. ·. ∙. •. ‧. ⋅. ۔. ؟? ՞? ፧? ؛;
 """
 _LOOKALIKES = {ord(pair[0]): pair[1] for pair in _PAIRS.split()}
 # Small capitals, squared and regional letters and the like have no decomposition, but they have names.
@@ -47,7 +47,11 @@ def fold(character: str) -> str:
     plain = unicodedata.normalize("NFKD", character.translate(_LOOKALIKES))
     kept = _LATIN_MARKS.sub("", plain)
     digit = unicodedata.digit(kept, None) if len(kept) == 1 else None
-    return str(digit) if digit is not None else kept.translate(_LOOKALIKES)
+    if digit is not None:
+        return str(digit)
+    # Patterns take blocks of letters for letters, with the punctuation in them.
+    in_letters = "\xc0" <= kept[:1] < "\u2000" or "\u2c00" <= kept[:1] < "\u2e00" or kept[:1] >= "\u3000"
+    return "," if in_letters and category.startswith("P") else kept.translate(_LOOKALIKES)
 
 
 @lru_cache(maxsize=8192)

@@ -11,6 +11,7 @@ from stdnum import iban, luhn
 
 from langchain_qwen.safety.addresses import EMAIL
 from langchain_qwen.safety.credentials import CREDENTIALS, without_punctuation
+from langchain_qwen.safety.letters import fold_text
 from langchain_qwen.safety.national_ids import NATIONAL_IDS
 from langchain_qwen.safety.phone_plans import is_international, is_national
 from langchain_qwen.safety.prefixes import ASCII_WORD
@@ -30,7 +31,20 @@ _NO_PHONE = re.compile(
 _DECIMAL = re.compile(r"(?:^|\s)\d+\.\d+\s|\s\d+\.\d+$")
 # Numbers with nothing but blanks between them, none of them like an area code: a phone number cannot be told apart.
 _TABLE = re.compile(r"(?:[1-9]\d*|0)(?: +(?:[1-9]\d*|0))+")
+# A number in thousands, of ten digits and more.
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3}){3,}")
 _MOST_DIGITS = 20
+# What a whole number of nine to eleven digits has to stand behind: any such number could be one of somebody's phone.
+_CALLED = fold_text(
+    r"(?:(?:tele|smart)?phones?|tel|telefon[eo]?|telefoon|telephone|mobiles?|mobil|movil|telemovel|cell(?:ular[e]?|phone)?|celular"
+    r"|portable|handy|komorka|telefonnummer|handynummer|rufnummer|mobilnummer|call(?:ed|ing)?|dial|ring|text|sms|whatsapp"
+    r"|wa\.me|signal|telegram|viber|fax|hotline|contact|reach|anrufen|ruf|appelez|llam[ae]|llamame|chiama|chiamami|ligue|bel"
+    r"|zadzwon|(?:my|his|her|our|your|their) number|(?:meine|seine|ihre|unsere) nummer|mon numero|mi numero|mio numero"
+    r"|тел|телефон|звоните|电话|手机|致电|拨打|联系|電話|携帯|전화|फोन|मोबाइल|هاتف|جوال|telefonu|dien thoai)"
+)
+_TO_NUMBER = r"(?:[^0-9A-Za-z\n.!?]{0,3}[A-Za-z]{1,10}){0,3}[^0-9A-Za-z\n!?]{0,4}"
+_NO_FIRST = re.compile(r"[2-69]\D|0\.")  # one digit alone that no number begins with
+_CHINESE = re.compile(r"1[3-9]\d{9}")  # mobile numbers, which nobody groups
 _GROUP = re.compile(r"[(+]*[0-9]+")
 # Lengths of a card's number by how it begins (ISO/IEC 7812 ranges as the networks publish them).
 _CARDS = re.compile(
@@ -38,7 +52,13 @@ _CARDS = re.compile(
     r"|(?:64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d)|220[0-4]|60\d\d|508\d)\d{12,15}"
     r"|(?:30[0-59]\d|3[689]\d\d)\d{10,15}|2131\d{11}|(?:50(?:18|20|38)|5[6-8]\d\d|63\d\d|67\d\d)\d{8,15}"
 )
-_CARD_LAYOUTS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (8, 8)}
+_IBAN_BEGINS = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}[0-9]{2}")
+_LONGEST_IBAN = 34
+_CARD_LAYOUTS_TEXT = (  # sizes of the groups that people write a card's number in
+    "4-4-4-4 4-6-5 4-6-4 4-4-4-4-3 8-8 6-10 6-13 4-12 4-4-8 4-8-4 4-4-4 4-4-5 4-4-4-1 4-4-4-2 4-4-4-3 5-4-4-2 "
+    "3-3-3-3-3 3-3-3-3-3-1"
+)
+_CARD_LAYOUTS = frozenset(_CARD_LAYOUTS_TEXT.split())
 
 
 def _groups(candidate: str, accept: Callable[[str], bool], *, low: int, high: int) -> Iterator[Span]:
@@ -79,8 +99,22 @@ def _is_phone(number: str) -> bool:
         return False
     if number.startswith("00"):
         return is_international(digits[2:], exact=True)
+    if number.startswith("011") and is_international(digits[3:], exact=True):  # as one dials from North America
+        return True
+    if 1 in sizes[1:] or _NO_FIRST.match(number):
+        return False
+    if sizes == [len(number)] and number[0] != "0" and not _CHINESE.fullmatch(number):
+        return False
     least, most = 8 if len(sizes) > 2 else 9, 12 if digits[0] == "0" else 11
     return least <= len(digits) <= most and not _NO_PHONE.fullmatch(number) and is_national(digits)
+
+
+def _is_cut(text: str, start: int, end: int) -> bool:
+    """Whether a number without a beginning of its own is a part of a longer one, such as a version or an order's."""
+    if re.search(r"\d[._-]\Z", text[:start]):
+        return True
+    own = re.match(r"\(|0\d", text[start:])
+    return re.match(r"\.\d" if own else r"[._-]\d", text[end:]) is not None
 
 
 @lru_cache(maxsize=64)
@@ -89,9 +123,17 @@ def _phone(candidate: str) -> list[Span]:
     while other := _NUMBERED.match(candidate, start):
         start = other.end()
     rest = candidate[start:]
-    if _TABLE.fullmatch(rest) and sum(map(str.isdigit, rest)) > _MOST_DIGITS:
+    if _THOUSANDS.fullmatch(rest) or (_TABLE.fullmatch(rest) and sum(map(str.isdigit, rest)) > _MOST_DIGITS):
         return []
-    return [(start + a, start + b) for a, b in _groups(rest, _is_phone, low=8, high=17)]
+    spans = _groups(rest, _is_phone, low=8, high=17)
+    return [(start + a, start + b) for a, b in spans if rest[a] == "+" or not _is_cut(rest, a, b)]
+
+
+@lru_cache(maxsize=64)
+def _called(candidate: str) -> list[Span]:
+    number = candidate[len(candidate.rstrip("0123456789")) :]
+    found = is_national(number) and not _is_phone(number)  # that is found without a word
+    return [(len(candidate) - len(number), len(candidate))] if found else []
 
 
 def _is_card(number: str) -> bool:
@@ -100,10 +142,12 @@ def _is_card(number: str) -> bool:
     digits = re.sub(r"\D", "", number)
     if not _CARDS.fullmatch(digits) or not luhn.is_valid(digits):
         return False
-    if re.search(r"[^0-9 .-]", number):  # separators that tables have too: only in the layout of a card
-        sizes = tuple(map(len, re.findall(r"\d+", number)))
-        return sizes in _CARD_LAYOUTS or set(sizes) == {1}
-    return True
+    sizes, between = [len(group) for group in re.findall(r"\d+", number)], set(re.findall(r"\D+", number))
+    if set(sizes) == {1}:  # lists of single digits have commas
+        return len(between) == 1 and "," not in number
+    if re.search(r"[^0-9 .\n-]", number) and len(between) > 1:
+        return False
+    return len(sizes) == 1 or "-".join(map(str, sizes)) in _CARD_LAYOUTS
 
 
 @lru_cache(maxsize=64)
@@ -113,21 +157,25 @@ def _card(candidate: str) -> list[Span]:
 
 @lru_cache(maxsize=64)
 def _iban(candidate: str) -> list[Span]:
-    for end in range(len(candidate), 14, -1):
-        if candidate[end - 1].isalnum() and not candidate[end : end + 1].isalnum():
-            compact = re.sub(r"[^0-9A-Za-z]", "", candidate[:end])
-            value = int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4]))
-            if value % 97 == 1 and iban.is_valid(compact):
-                return [(0, end)]
+    for begin in _IBAN_BEGINS.finditer(candidate):
+        for end in range(len(candidate), begin.start() + 14, -1):
+            if candidate[end - 1].isalnum() and not candidate[end : end + 1].isalnum():
+                compact = re.sub(r"[^0-9A-Za-z]", "", candidate[begin.start() : end])
+                # Countries' own checks know a list of banks, which ages.
+                if len(compact) <= _LONGEST_IBAN and iban.is_valid(compact, check_country=False):
+                    return [(begin.start(), end)]
     return []
 
 
 def _ip(candidate: str) -> Iterator[Span]:
+    address = re.sub(r"[\[\]]", "", candidate)
+    if candidate.endswith(":") and not candidate.endswith("::"):  # of the sentence
+        address, candidate = address[:-1], candidate[:-1]
     try:
-        socket.inet_pton(socket.AF_INET6 if ":" in candidate else socket.AF_INET, candidate)
+        socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     except OSError:
         return
-    if len(candidate) > 4:
+    if len(address) > 4:
         yield 0, len(candidate)
 
 
@@ -137,6 +185,7 @@ def _url(candidate: str) -> Iterator[Span]:
         yield 0, end
 
 
+_DOT = r"(?:\.|\[\.\])"
 PERSONAL_DATA = (
     EMAIL,
     Detector(
@@ -145,11 +194,18 @@ PERSONAL_DATA = (
         _phone,
         guard=DIGITS,
     ),
+    Detector("phone", rf"{_CALLED}{_TO_NUMBER}[1-9][0-9]{{8,10}}", _called, guard=DIGITS),
     Detector("credit_card", r"[0-9](?:[ ._/|,\n\t-]{0,3}[0-9])+", _card, guard=DIGITS),
-    Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ ._/-]?[A-Z0-9]){11,34}", _iban, guard=DIGITS),
+    Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ ._/\n-]{0,2}[A-Z0-9]){11,34}", _iban, guard=DIGITS, again=True),
     *NATIONAL_IDS,
+    # Also longer ones, so that nothing is found in them.
+    Detector("ip_address", rf"[0-9]{{1,3}}(?:{_DOT}[0-9]{{1,3}}){{3,20}}", _ip, guard=ASCII_WORD),
     Detector(
-        "ip_address", r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}", _ip, guard=ASCII_WORD
+        "ip_address",
+        rf"[0-9a-f]{{0,4}}(?::[0-9a-f]{{0,4}}){{2,7}}(?:{_DOT}[0-9]{{1,3}}){{0,3}}",
+        _ip,
+        guard=ASCII_WORD + ":",
+        guard_before=ASCII_WORD,
     ),
     Detector("url", r"(?:https?://|www\.)[^\s<>\"']+", _url, guard=ASCII_WORD, tail=r"[^\s<>\"']+"),
     *CREDENTIALS,

@@ -185,7 +185,7 @@ class Policy(_Data):
             else:
                 text = Path(source).read_text(encoding="utf-8")
             data = yaml.safe_load(text)
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # also dates that are none, and nesting
             raise PolicyError(f"cannot read {source}: {error}. Shipped are: {', '.join(SHIPPED)}") from error
         if not isinstance(data, dict):
             raise PolicyError(f"{source} holds no mapping of fields; a policy has name, version, refusal and rules")

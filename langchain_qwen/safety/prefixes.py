@@ -93,6 +93,11 @@ def compile_pattern(pattern: str, guard: str = "", before: str | None = None) ->
     return compiled
 
 
+def python_set(characters: str) -> str:
+    """A set of characters in RE2's notation in Python's."""
+    return re.sub(r"\\x\{([0-9a-f]+)\}", lambda code: f"\\U{int(code[1], 16):08x}", characters)
+
+
 def words_pattern(words: Iterable[str]) -> str:
     """A pattern for any of these words, also with one separator between all letters ("b.o.m.b")."""
     alternatives = []

@@ -12,7 +12,7 @@ this too is the same for a stream and for the whole text. Candidates of up to `D
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +46,7 @@ class Detector:
         tail: What belongs to a find that ends with its candidate, for as long as it follows: a pattern, matched again
             and again. So a find can be longer than any candidate.
         unmasked: Whether to look also at the text without entities, markup and blanks between single letters.
+        again: Whether the search goes on behind what was found, rather than behind the candidate.
         whole: The candidate is the whole text, whatever the pattern. Nothing is certain before its end.
     """
 
@@ -56,6 +57,7 @@ class Detector:
     guard_before: str | None = None
     tail: str = ""
     unmasked: bool = True
+    again: bool = False
     whole: bool = False
 
     def __post_init__(self) -> None:
@@ -195,6 +197,8 @@ class _Scan:
                 found = list(_matches(self.detector, view, start, candidate))
                 self._in_tail = self._tail is not None and bool(found) and found[-1].end == view.ends[end - 1]
                 yield from found
+                if found and self.detector.again:
+                    end = bisect_right(view.ends, found[-1].end, start, end)
             self.at = _before(text, end)
             if end > horizon or self._tail:
                 horizon = self._horizon(text, final=final, decided=decided)

@@ -17,7 +17,8 @@ _ASKED = "Please reason step by step, and put your final answer within \\boxed{}
 _ONLY = "State your final answer again, and nothing else."
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _TEXT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}]*)\}")
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+# Commas stand between thousands, also Indian ones; other commas are those of a list.
+_NUMBER = re.compile(r"-?(?:(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
 
 
 class Solution(Result):
@@ -56,5 +57,6 @@ def solve(model: Runnable[Any, Any]) -> Runnable[str, Solution]:
 
 def only_number(text: str) -> Decimal | None:
     """The number in a text that holds exactly one."""
-    found = _NUMBER.findall(text.replace("\\!", "").replace("{,}", ","))
+    plain = re.sub(r"\\[!,]", "", text).replace("{,}", ",").replace("\u2212", "-")
+    found = _NUMBER.findall(plain)
     return Decimal(found[0].replace(",", "")) if len(found) == 1 else None

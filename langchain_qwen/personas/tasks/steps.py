@@ -12,6 +12,7 @@ from langchain_core.runnables.config import patch_config
 from pydantic import BaseModel, ConfigDict
 
 from langchain_qwen import stepping
+from langchain_qwen.errors import InvalidParameterError
 
 Out = TypeVar("Out")
 
@@ -36,11 +37,16 @@ Steps = Generator[Ask, list[AIMessage], Out]
 def task(name: str, steps: Callable[[str], Steps[Out]]) -> Runnable[str, Out]:
     """A runnable that asks for what `steps` yields and returns what it returns."""
 
+    def begin(value: str) -> Steps[Out]:
+        if not isinstance(value, str):
+            raise InvalidParameterError(f"{name} takes a text, not {type(value).__name__}; of a message take its .text")
+        return steps(value)
+
     def run(value: str, config: RunnableConfig) -> Out:
-        return stepping.run(steps(value), lambda ask: ask.chain.batch(list(ask.prompts), _quiet(config)))
+        return stepping.run(begin(value), lambda ask: ask.chain.batch(list(ask.prompts), _quiet(config)))
 
     async def arun(value: str, config: RunnableConfig) -> Out:
-        return await stepping.arun(steps(value), lambda ask: ask.chain.abatch(list(ask.prompts), _quiet(config)))
+        return await stepping.arun(begin(value), lambda ask: ask.chain.abatch(list(ask.prompts), _quiet(config)))
 
     return RunnableLambda(run, afunc=arun, name=name)
 

@@ -11,7 +11,6 @@ from langchain_core.runnables import Runnable
 
 from langchain_qwen.capabilities import local_model, unwrap
 from langchain_qwen.errors import InvalidParameterError
-from langchain_qwen.personas.formats import BulletsForm, SentencesForm
 from langchain_qwen.personas.persona import builtin
 from langchain_qwen.personas.tasks.steps import Ask, Result, Steps, task
 
@@ -54,10 +53,14 @@ def summarize(
 
     Raises:
         InvalidParameterError: For both `sentences` and `bullets`, or pieces too short to be summarized.
+        PersonaError: For a number of them that no form has.
     """
     if sentences is not None and bullets is not None:
         raise InvalidParameterError("a summary has either sentences or bullets; drop one")
-    form = SentencesForm(at_most=sentences) if sentences is not None else BulletsForm(at_most=bullets or 5)
+    if sentences is not None:
+        form: dict[str, Any] = {"kind": "sentences", "at_most": sentences}
+    else:
+        form = {"kind": "bullets", "at_most": 5 if bullets is None else bullets}
     persona = builtin("summarizer").replace(output=form, language=language)
     chain = persona.with_model(model)
     counting: Any = local_model(model) or unwrap(model)[0].model

@@ -67,13 +67,18 @@ def code_of(text: str) -> str:
 
 def syntax_problem(code: str, language: str) -> str | None:
     """Why code does not parse; None where it does, or for a language that is not checked."""
-    match language.lower():
-        case "python" | "python3" | "py":
-            return _python_problem(code)
-        case "json":
-            return _json_problem(code)
-        case "sql" | "sqlite":
-            return _sql_problem(code)
+    try:
+        match language.lower():
+            case "python" | "python3" | "py":
+                return _python_problem(code)
+            case "json":
+                return _json_problem(code)
+            case "sql" | "sqlite":
+                return _sql_problem(code)
+    except (RecursionError, MemoryError):  # what the parsers say of it
+        return "it nests too deeply"
+    except ValueError as error:  # characters that no source holds
+        return str(error)
     return None
 
 

@@ -119,3 +119,35 @@ def test_folders(tmp_path):
         load_personas(tmp_path)
     with pytest.raises(PersonaError, match="no folder"):
         load_personas(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.yaml", "instructions: hi\n? [a, b]\n: c\n", "line 2: a name is text"),
+        ("a.yaml", "instructions: hi\ntone: a\x07b\n", "line 2: the character #x0007"),
+        ("a.yaml", "instructions: hi\ntone: 2024-99-99\n", "month must be"),
+        ("a.yaml", "instructions: " + "[" * 5000, "nests too deeply"),
+        ("a.json", '{"instructions": ' + "[" * 100_000 + "}", "nests too deeply"),
+        ("a.toml", "instructions = " + "[" * 5000 + "]" * 5000, "nests too deeply"),
+        ("a.json", '{"instructions": ' + "9" * 5000 + "}", "cannot be read"),
+    ],
+)
+def test_hostile_files_are_refused_with_a_reason(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(PersonaError, match=message):
+        load_persona(path)
+
+
+@pytest.mark.parametrize("ending", TEXTS)
+def test_a_mark_of_byte_order_is_no_text(tmp_path, ending):
+    path = tmp_path / f"guide{ending}"
+    path.write_text(TEXTS[ending], encoding="utf-8-sig")
+    assert load_persona(path).instructions == VALUES["instructions"]
+
+
+def test_json_may_hold_what_yaml_may_not(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"instructions": "a\x7fb"}', encoding="utf-8")
+    assert load_persona(path).instructions == "a\x7fb"

@@ -134,3 +134,13 @@ def test_the_grammar_never_lets_more_sentences_through(tokenizer, text, limit):
     form = SentencesForm(at_most=limit)
     if takes(tokenizer, form, text):
         assert count_sentences(text) <= limit
+
+
+def test_json_that_no_other_reader_takes_is_none():
+    assert "NaN" in JsonForm().problem('{"a": NaN}')
+    assert "deeply" in JsonForm().problem('{"a": ' + "[" * 100_000)
+
+
+def test_labels_have_no_white_space_around_them():
+    with pytest.raises(ValueError, match="white space"):
+        LabelsForm(labels=("yes ", "no"))

@@ -204,3 +204,50 @@ class TestSummarize:
         parts = pieces(text, 20, len)
         assert all(len(part) <= 20 for part in parts)
         assert "".join("".join(parts).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (".5", "0.5"),
+        ("-.5", "-0.5"),
+        ("\u22125", "-5"),
+        ("1,2,3", None),
+        ("1\\,000", "1000"),
+        ("1,00,000", "100000"),
+        ("-1,234.5", "-1234.5"),
+        ("1,2345", None),
+    ],
+)
+def test_a_number_is_read_as_it_is_meant(text, number):
+    assert only_number(text) == (None if number is None else Decimal(number))
+
+
+@pytest.mark.parametrize(
+    ("code", "language"),
+    [
+        ("[" * 100_000, "json"),
+        ("-" * 100_000 + "1", "python"),
+        ("x" + ".a" * 50_000, "python"),
+        ("select 1\0;", "sql"),
+        ("select '\ud800'", "sql"),
+    ],
+)
+def test_code_that_overwhelms_a_parser_has_a_problem(code, language):
+    assert syntax_problem(code, language)
+
+
+@pytest.mark.parametrize("value", [None, AIMessage("hi"), [AIMessage("hi")]])
+def test_tasks_take_texts_only(value):
+    for made in (classify, summarize, translate):
+        task = made(
+            scripted("x"), **({"labels": ["x"]} if made is classify else {"to": "de"} if made is translate else {})
+        )
+        with pytest.raises(InvalidParameterError, match="takes a text"):
+            task.invoke(value)
+
+
+@pytest.mark.parametrize("given", [{"bullets": 0}, {"sentences": 0}, {"bullets": -3}, {"bullets": 500}])
+def test_a_summary_of_an_impossible_size_is_a_typed_error(given):
+    with pytest.raises(PersonaError, match="summarizer"):
+        summarize(scripted("- x"), **given)
