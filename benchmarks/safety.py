@@ -103,14 +103,15 @@ def cpu_seconds(parser: SafetyParser, text: str) -> float:
 def measure_pii(rows: list[Row]) -> dict[str, Any]:
     """Precision and recall by type; a find counts where it overlaps a labelled span of its type."""
     right, found, wanted = Counter[str](), Counter[str](), Counter[str]()
-    for detector in (d for d in PERSONAL_DATA if d.name in CLAIMED):
+    for name, label in CLAIMED.items():
+        detectors = [detector for detector in PERSONAL_DATA if detector.name == name]
         for row in rows:
-            spans = [(s["start"], s["end"]) for s in row["spans"] if s["type"] == CLAIMED[detector.name]]
-            matches = [match for _, match in TextScanner([detector]).feed(row["text"], final=True)]
+            spans = [(s["start"], s["end"]) for s in row["spans"] if s["type"] == label]
+            matches = [match for _, match in TextScanner(detectors).feed(row["text"], final=True)]
             hit = [any(m.start < end and start < m.end for m in matches) for start, end in spans]
-            wanted[detector.name] += len(spans)
-            right[detector.name] += sum(hit)
-            found[detector.name] += sum(hit) + sum(
+            wanted[name] += len(spans)
+            right[name] += sum(hit)
+            found[name] += sum(hit) + sum(
                 not any(m.start < end and start < m.end for start, end in spans) for m in matches
             )
     for name in CLAIMED:

@@ -11,7 +11,6 @@ from stdnum import iban, luhn
 
 from langchain_qwen.safety.addresses import EMAIL
 from langchain_qwen.safety.credentials import CREDENTIALS, without_punctuation
-from langchain_qwen.safety.letters import fold_text
 from langchain_qwen.safety.national_ids import NATIONAL_IDS
 from langchain_qwen.safety.phone_plans import is_international, is_national
 from langchain_qwen.safety.prefixes import ASCII_WORD
@@ -34,17 +33,7 @@ _TABLE = re.compile(r"(?:[1-9]\d*|0)(?: +(?:[1-9]\d*|0))+")
 # A number in thousands, of ten digits and more.
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3}){3,}")
 _MOST_DIGITS = 20
-# What a whole number of nine to eleven digits has to stand behind: any such number could be one of somebody's phone.
-_CALLED = fold_text(
-    r"(?:(?:tele|smart)?phones?|tel|telefon[eo]?|telefoon|telephone|mobiles?|mobil|movil|telemovel|cell(?:ular[e]?|phone)?|celular"
-    r"|portable|handy|komorka|telefonnummer|handynummer|rufnummer|mobilnummer|call(?:ed|ing)?|dial|ring|text|sms|whatsapp"
-    r"|wa\.me|signal|telegram|viber|fax|hotline|contact|reach|anrufen|ruf|appelez|llam[ae]|llamame|chiama|chiamami|ligue|bel"
-    r"|zadzwon|(?:my|his|her|our|your|their) number|(?:meine|seine|ihre|unsere) nummer|mon numero|mi numero|mio numero"
-    r"|тел|телефон|звоните|电话|手机|致电|拨打|联系|電話|携帯|전화|फोन|मोबाइल|هاتف|جوال|telefonu|dien thoai)"
-)
-_TO_NUMBER = r"(?:[^0-9A-Za-z\n.!?]{0,3}[A-Za-z]{1,10}){0,3}[^0-9A-Za-z\n!?]{0,4}"
 _NO_FIRST = re.compile(r"[2-69]\D|0\.")  # one digit alone that no number begins with
-_CHINESE = re.compile(r"1[3-9]\d{9}")  # mobile numbers, which nobody groups
 _GROUP = re.compile(r"[(+]*[0-9]+")
 # Lengths of a card's number by how it begins (ISO/IEC 7812 ranges as the networks publish them).
 _CARDS = re.compile(
@@ -103,8 +92,6 @@ def _is_phone(number: str) -> bool:
         return True
     if 1 in sizes[1:] or _NO_FIRST.match(number):
         return False
-    if sizes == [len(number)] and number[0] != "0" and not _CHINESE.fullmatch(number):
-        return False
     least, most = 8 if len(sizes) > 2 else 9, 12 if digits[0] == "0" else 11
     return least <= len(digits) <= most and not _NO_PHONE.fullmatch(number) and is_national(digits)
 
@@ -127,13 +114,6 @@ def _phone(candidate: str) -> list[Span]:
         return []
     spans = _groups(rest, _is_phone, low=8, high=17)
     return [(start + a, start + b) for a, b in spans if rest[a] == "+" or not _is_cut(rest, a, b)]
-
-
-@lru_cache(maxsize=64)
-def _called(candidate: str) -> list[Span]:
-    number = candidate[len(candidate.rstrip("0123456789")) :]
-    found = is_national(number) and not _is_phone(number)  # that is found without a word
-    return [(len(candidate) - len(number), len(candidate))] if found else []
 
 
 def _is_card(number: str) -> bool:
@@ -194,7 +174,6 @@ PERSONAL_DATA = (
         _phone,
         guard=DIGITS,
     ),
-    Detector("phone", rf"{_CALLED}{_TO_NUMBER}[1-9][0-9]{{8,10}}", _called, guard=DIGITS),
     Detector("credit_card", r"[0-9](?:[ ._/|,\n\t-]{0,3}[0-9])+", _card, guard=DIGITS),
     Detector("iban", r"[A-Z]{2}[0-9]{2}(?:[ ._/\n-]{0,2}[A-Z0-9]){11,34}", _iban, guard=DIGITS, again=True),
     *NATIONAL_IDS,
