@@ -11,6 +11,7 @@ from stdnum import iban, luhn
 
 from langchain_qwen.safety.addresses import EMAIL
 from langchain_qwen.safety.credentials import CREDENTIALS, without_punctuation
+from langchain_qwen.safety.letters import fold_text
 from langchain_qwen.safety.national_ids import NATIONAL_IDS
 from langchain_qwen.safety.phone_plans import is_international, is_national
 from langchain_qwen.safety.prefixes import ASCII_WORD
@@ -33,13 +34,22 @@ _TABLE = re.compile(r"(?:[1-9]\d*|0)(?: +(?:[1-9]\d*|0))+")
 # A number in thousands, of ten digits and more.
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3}){3,}")
 _MOST_DIGITS = 20
+_EXTENSION = r" ?(?:x|ext\.?) ?[0-9]{1,6}"
+_EXTENDED = re.compile(rf"{_EXTENSION}\Z", re.IGNORECASE)
+# Numbers of seven and eight digits, which plans of small countries and of towns have, count behind a word that says so.
+_CALLED = fold_text(
+    r"(?:(?:tele|smart)?phone|tel|telephone|mobile|cell|cellphone|call|dial|reach|hotline|telefon|telefonnummer|mobil|mobilnummer"
+    r"|handynummer|rufnummer|ring|telefono|numero|telefone|telefoon)"
+)
+_SHORT_DIGITS = r"[0-9]{2,8}(?:[ -]?[0-9]{2,4}){0,3}"
+_SHORT = re.compile(rf"(?<![0-9-])(?!(?:19|20)[0-9]{{2}}[ -]?[01][0-9][ -]?[0-3][0-9]){_SHORT_DIGITS}\Z")
 _NO_FIRST = re.compile(r"[2-69]\D|0\.")  # one digit alone that no number begins with
 _GROUP = re.compile(r"[(+]*[0-9]+")
 # Lengths of a card's number by how it begins (ISO/IEC 7812 ranges as the networks publish them).
 _CARDS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"
-    r"|(?:64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d)|220[0-4]|60\d\d|508\d)\d{12,15}"
-    r"|(?:30[0-59]\d|3[689]\d\d)\d{10,15}|2131\d{11}|(?:50(?:18|20|38)|5[6-8]\d\d|63\d\d|67\d\d)\d{8,15}"
+    r"|(?:64[4-9]\d|65\d\d|62\d\d|35\d\d|220[0-4]|60\d\d|508\d)\d{12,15}"
+    r"|(?:30[0-59]\d|3[689]\d\d)\d{10,15}|(?:2131|1800)\d{11}|(?:50(?:18|20|38)|5[6-8]\d\d|63\d\d|67\d\d)\d{8,15}"
 )
 _IBAN_BEGINS = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}[0-9]{2}")
 _LONGEST_IBAN = 34
@@ -87,10 +97,10 @@ def _is_phone(number: str) -> bool:
     if _is_counting(digits, sizes) or _DECIMAL.search(number):
         return False
     if number.startswith("00"):
-        return is_international(digits[2:], exact=True)
+        return is_international(digits[2:], exact=len(sizes) < 3)
     if number.startswith("011") and is_international(digits[3:], exact=True):  # as one dials from North America
         return True
-    if 1 in sizes[1:] or _NO_FIRST.match(number):
+    if (1 in sizes[1:] and not (number[0] == "0" and sizes[0] > 1)) or _NO_FIRST.match(number):
         return False
     least, most = 8 if len(sizes) > 2 else 9, 12 if digits[0] == "0" else 11
     return least <= len(digits) <= most and not _NO_PHONE.fullmatch(number) and is_national(digits)
@@ -112,12 +122,25 @@ def _phone(candidate: str) -> list[Span]:
     rest = candidate[start:]
     if _THOUSANDS.fullmatch(rest) or (_TABLE.fullmatch(rest) and sum(map(str.isdigit, rest)) > _MOST_DIGITS):
         return []
-    spans = _groups(rest, _is_phone, low=8, high=17)
-    return [(start + a, start + b) for a, b in spans if rest[a] == "+" or not _is_cut(rest, a, b)]
+    extension = _EXTENDED.search(rest)
+    number = rest[: extension.start()] if extension else rest
+    spans = _groups(number, _is_phone, low=8, high=17)
+    found = [(start + a, start + b) for a, b in spans if rest[a] == "+" or not _is_cut(number, a, b)]
+    if extension and found and found[-1][1] == start + len(number):
+        found[-1] = (found[-1][0], len(candidate))
+    return found
+
+
+@lru_cache(maxsize=64)
+def _called(candidate: str) -> list[Span]:
+    number = _SHORT.search(candidate)
+    if number is None or len(re.sub(r"\D", "", number[0])) not in (7, 8):
+        return []
+    return [number.span()]
 
 
 def _is_card(number: str) -> bool:
-    if number[0] not in "23456" or _DECIMAL.fullmatch(f"{number} "):
+    if number[0] not in "123456" or _DECIMAL.fullmatch(f"{number} "):
         return False
     digits = re.sub(r"\D", "", number)
     if not _CARDS.fullmatch(digits) or not luhn.is_valid(digits):
@@ -170,8 +193,14 @@ PERSONAL_DATA = (
     EMAIL,
     Detector(
         "phone",
-        r"[+(]{0,2}[0-9](?:[ ./()_+-]{0,3}[0-9])+|\+[0-9](?:[ ./()_\n-]{0,3}[0-9]){6,20}",
+        rf"(?:[+(]{{0,2}}[0-9](?:[ ./()_+-]{{0,3}}[0-9])+|\+[0-9](?:[ ./()_\n-]{{0,3}}[0-9]){{6,20}})(?:{_EXTENSION})?",
         _phone,
+        guard=DIGITS,
+    ),
+    Detector(
+        "phone",
+        rf"{_CALLED}[^0-9A-Za-z\n.!?]{{0,5}}(?:[A-Za-z]{{1,8}}[^0-9A-Za-z\n.!?]{{1,3}}){{0,2}}{_SHORT_DIGITS}",
+        _called,
         guard=DIGITS,
     ),
     Detector("credit_card", r"[0-9](?:[ ._/|,\n\t-]{0,3}[0-9])+", _card, guard=DIGITS),

@@ -34,6 +34,11 @@ FOUND = [
     ("phone", "1.415.555.2671"),
     ("phone", "8 (916) 123-45-67"),
     ("phone", "13812345678"),
+    ("phone", "854-275-2772x0405"),
+    ("phone", "+1-212-555-0173 ext. 12"),
+    ("phone", "06-1/629 9864"),
+    ("phone", "001-837-358-5847"),
+    ("credit_card", "180083848372619"),
     ("secret", "Bearer abcDEF1234567890abcdef"),
     ("secret", "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH"),
     ("secret", "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX"),
@@ -98,6 +103,20 @@ def test_this_only_looks_like_it(detector, text):
 def test_nine_digits_are_a_social_security_number_only_behind_its_name():
     assert scan("national_id", "My SSN is 846155715.") == "My SSN is [R]."
     assert scan("national_id", "Order 846155715.") == "Order 846155715."
+
+
+@pytest.mark.parametrize(
+    "words", ["Call me at", "phone:", '"phone": "', "My phone number is", "Telefon:", "Ring meg på", "mi número es"]
+)
+@pytest.mark.parametrize("number", ["44580730", "457-3681", "3642 6212"])
+def test_a_short_number_is_one_of_a_phone_behind_a_word_that_says_so(words, number):
+    assert scan("phone", f"{words} {number}, ok") == f"{words} [R], ok"
+    assert scan("phone", f"It is {number}, ok") == f"It is {number}, ok"
+
+
+@pytest.mark.parametrize("text", ["Call me on 2023-11-07.", "call f 123456", "Ring 12 of 1234", "He phones: 20231107"])
+def test_behind_such_a_word_not_all_is_a_number_of_a_phone(text):
+    assert scan("phone", text) == text
 
 
 def test_the_secret_key_beside_its_id_is_found():
