@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 
-from langchain_qwen.errors import InvalidMessagesError, UnknownParameterError
+from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError, UnknownParameterError
 
 _NAMES = ("input", "messages")
 
@@ -64,6 +64,18 @@ def _check_no_history(value: Mapping[Any, Any]) -> None:
 def variables_of(value: Any) -> dict[str, Any]:
     """What a dict holds beside its conversation, for the variables of a prompt."""
     return {name: one for name, one in value.items() if name not in _NAMES} if isinstance(value, Mapping) else {}
+
+
+def check_kind(taken_by: object, given: object, kind: type) -> None:
+    """Raise where a part is given something else than the part that it works with, before it is used.
+
+    Raises:
+        InvalidParameterError: It is of another kind.
+    """
+    if not isinstance(given, kind):
+        raise InvalidParameterError(
+            f"{type(taken_by).__name__} takes a {kind.__name__}, not one {type(given).__name__}"
+        )
 
 
 def check_no_arguments(taken_by: Any, arguments: Mapping[str, Any]) -> None:

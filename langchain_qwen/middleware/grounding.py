@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 
 from langchain_qwen.grounding import CutoffGuard, GroundedAnswer, GroundedAnswerer
 from langchain_qwen.grounding.guard import abstention
+from langchain_qwen.inputs import check_kind
 
 
 class GroundingMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
@@ -70,7 +71,8 @@ class CutoffMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
 
     def __init__(self, guard: CutoffGuard | None = None):
         super().__init__()
-        self._guard = guard or CutoffGuard()
+        self._guard = CutoffGuard() if guard is None else guard
+        check_kind(self, self._guard, CutoffGuard)
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]

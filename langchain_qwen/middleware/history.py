@@ -16,6 +16,7 @@ from langgraph.runtime import Runtime
 from langchain_qwen.history import HistoryTrimmer
 from langchain_qwen.history.report import TrimReport
 from langchain_qwen.history.trimmer import EVENT
+from langchain_qwen.inputs import check_kind
 
 
 class HistoryMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -32,6 +33,7 @@ class HistoryMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def __init__(self, trim: HistoryTrimmer):
         super().__init__()
+        check_kind(self, trim, HistoryTrimmer)
         self._trim = trim
         self.last_report: TrimReport | None = None
 
@@ -66,6 +68,7 @@ class CompactHistoryMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def __init__(self, trim: HistoryTrimmer, *, system_prompt: str | None = None):
         super().__init__()
+        check_kind(self, trim, HistoryTrimmer)
         self._trim = trim
         self._system = [SystemMessage(system_prompt)] if system_prompt else []
 

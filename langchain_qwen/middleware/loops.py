@@ -12,6 +12,8 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, ConfigDict
 
+from langchain_qwen.errors import InvalidParameterError
+
 NOTE = "loop"
 _NO_ANSWER = "I could not finish this."
 
@@ -53,7 +55,7 @@ class LoopGuard(AgentMiddleware[AgentState[Any], Any, Any]):
     def __init__(self, times: int = 3):
         super().__init__()
         if times < 2:
-            raise ValueError(f"times={times}: what comes once is no loop; use 2 or more")
+            raise InvalidParameterError(f"times={times}: what comes once is no loop; use 2 or more")
         self.times = times
 
     @hook_config(can_jump_to=["end"])

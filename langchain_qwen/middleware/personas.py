@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.runnables import RunnableConfig
 
 from langchain_qwen.capabilities import local_model
+from langchain_qwen.inputs import check_kind
 from langchain_qwen.personas import Persona
 from langchain_qwen.personas.checking import Checks
 from langchain_qwen.personas.composing import answer_language, compose, effective
@@ -37,6 +38,7 @@ class PersonaMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
 
     def __init__(self, persona: Persona):
         super().__init__()
+        check_kind(self, persona, Persona)
         self.persona = persona
 
     def wrap_model_call(self, request: Request, handler: Callable[[Request], Response]) -> Response:

@@ -12,7 +12,8 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ChatMess
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Send
 
-from langchain_qwen.errors import BlockedInputError
+from langchain_qwen.errors import BlockedInputError, InvalidParameterError
+from langchain_qwen.inputs import check_kind
 from langchain_qwen.safety.guarded_model import GuardedChatModel
 from langchain_qwen.safety.input_guard import InputGuard
 from langchain_qwen.safety.parser import SafetyParser
@@ -60,6 +61,9 @@ class SafetyMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     def __init__(self, parser: SafetyParser, *, on_block: Literal["end", "replace", "error"] = "end"):
         super().__init__()
+        check_kind(self, parser, SafetyParser)
+        if on_block not in ("end", "replace", "error"):
+            raise InvalidParameterError(f'on_block={on_block!r}: give "end", "replace" or "error"')
         self.parser = parser
         self.guard = InputGuard(parser)
         self.on_block = on_block

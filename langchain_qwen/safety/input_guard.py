@@ -21,7 +21,7 @@ from langchain_core.messages import (
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_qwen.errors import BlockedInputError
+from langchain_qwen.errors import BlockedInputError, InvalidParameterError
 from langchain_qwen.inputs import check_no_arguments
 from langchain_qwen.safety.audit import AuditEvent, Place, adispatch, dispatch
 from langchain_qwen.safety.compiled import CompiledPolicy
@@ -83,6 +83,8 @@ class InputGuard(Runnable[Any, Any]):
     """
 
     def __init__(self, parser: CompiledPolicy):
+        if not isinstance(parser, CompiledPolicy):
+            raise InvalidParameterError(f"InputGuard takes a SafetyParser, not one {type(parser).__name__}")
         self.parser = parser
 
     def __repr__(self) -> str:

@@ -124,7 +124,7 @@ MAY_IMPORT = {
         "together",
         "yes_or_no",
     },
-    "middleware": {"errors", "capabilities", "grounding", "history", "personas", "safety"},
+    "middleware": {"errors", "capabilities", "inputs", "grounding", "history", "personas", "safety"},
 }
 
 
