@@ -22,7 +22,7 @@ from langchain_qwen.errors import InvalidMessagesError, InvalidParameterError
 from langchain_qwen.grounding import prompts
 from langchain_qwen.grounding.answer import GroundedAnswer
 from langchain_qwen.grounding.cutoff import KNOWLEDGE_CUTOFF
-from langchain_qwen.grounding.indexing import Source, estimated_tokens
+from langchain_qwen.grounding.indexing import NEAREST, Source, estimated_tokens
 from langchain_qwen.grounding.planning import plan
 from langchain_qwen.grounding.risk import calibration_of, check_limit, read_calibration
 from langchain_qwen.grounding.steps import Ask, Generate, Judge, NextText, Plan, Retrieve, Settings
@@ -35,7 +35,6 @@ JudgeFunction = Callable[[str, str, str], bool]
 
 # A retriever of the user's has its own limit, and an answer may stand in its last document.
 _MOST_RETRIEVED = 20
-_NEAREST = 6
 _LOST = (
     "no log probabilities, or a window too small for checks: risk is read from words alone, and conflicts are not "
     "confirmed by the model",
@@ -138,7 +137,7 @@ class GroundedAnswerer(Runnable[Question, GroundedAnswer]):
             raise InvalidParameterError(f"min_coverage={min_coverage}: give a share from 0 to 1")
         check_limit("abstain_above", abstain_above)
         if max_passages is None:
-            max_passages = _MOST_RETRIEVED if isinstance(retriever, Runnable) else _NEAREST
+            max_passages = _MOST_RETRIEVED if isinstance(retriever, Runnable) else NEAREST
         counts = {"passages": max_passages, "prompt_tokens": max_prompt_tokens, "answer_tokens": max_answer_tokens}
         for name, value in counts.items():
             if value < 1:

@@ -18,6 +18,7 @@ from langchain_qwen.grounding.steps import Across
 from langchain_qwen.personas.detection import detect
 from langchain_qwen.personas.languages import language_of
 
+NEAREST = 6  # chunks of documents or texts that are shown, where nobody says how many
 _CHUNK_TOKENS = 200
 _SAMPLE = 4000  # characters from which the documents' language is told
 _SURE = 0.6

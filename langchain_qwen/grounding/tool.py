@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.documents import Document
@@ -9,6 +10,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, Field
 
+from langchain_qwen.grounding.indexing import NEAREST, Source, estimated_tokens
 from langchain_qwen.grounding.passages import Passage, cut_down, documents_of, read_passages, without_duplicates
 
 _MOST_TOKENS = 4_000  # roughly; of longer documents the model gets the chunks nearest to its query
@@ -19,7 +21,7 @@ class _Query(BaseModel):
 
 
 def retriever_tool(
-    retriever: Runnable[str, list[Document]],
+    retriever: Runnable[str, list[Document]] | Sequence[Document | str],
     *,
     name: str = "search_documents",
     description: str = "Search the user's documents. Use it for every question about facts.",
@@ -31,17 +33,22 @@ def retriever_tool(
     themselves are the tool message's artifact, from which `GroundingMiddleware` grounds the final answer.
 
     Args:
-        retriever: Any LangChain retriever.
+        retriever: Any LangChain retriever, documents, or plain texts. Of the latter two an index is made, as
+            `GroundedAnswerer` does.
         name: The tool's name.
         description: What the model is told of it.
         date_key: Where a document's metadata has its date.
+
+    Raises:
+        InvalidParameterError: `retriever` is none of these.
     """
+    searched = Source(retriever, NEAREST, None, estimated_tokens).retriever
 
     def search(query: str) -> tuple[str, list[Document]]:
-        return _shown(query, retriever.invoke(query), date_key)
+        return _shown(query, searched.invoke(query), date_key)
 
     async def asearch(query: str) -> tuple[str, list[Document]]:
-        return _shown(query, await retriever.ainvoke(query), date_key)
+        return _shown(query, await searched.ainvoke(query), date_key)
 
     return StructuredTool.from_function(
         search,

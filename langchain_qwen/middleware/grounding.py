@@ -21,8 +21,9 @@ from langchain_qwen.inputs import check_kind
 class GroundingMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
     """Replaces an agent's final answer by one that its retrieved documents support, with citations.
 
-    The documents are the artifacts of tool messages since the last human message, as `retriever_tool` leaves them. An
-    answer for which no tool retrieved anything stays as it is.
+    The documents are the artifacts of tool messages since the last human message, as `retriever_tool` leaves them.
+    Where the agent searched and found nothing, and no other tool told it anything, the answer is that there is none. An
+    answer for which nothing was searched stays as it is.
 
     The grounded answer is in the final message's `additional_kwargs["grounded_answer"]` (JSON of `GroundedAnswer`).
 
@@ -40,14 +41,14 @@ class GroundingMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
     def after_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:  # noqa: ARG002
         """Ground the answer when the agent is about to end."""
         question, documents = _evidence(state["messages"])
-        if question is None or not documents:
+        if question is None:
             return None
         return _replaced(state["messages"][-1], self._answerer(documents).invoke(question))
 
     async def aafter_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:  # noqa: ARG002
         """As `after_model`."""
         question, documents = _evidence(state["messages"])
-        if question is None or not documents:
+        if question is None:
             return None
         return _replaced(state["messages"][-1], await self._answerer(documents).ainvoke(question))
 
@@ -103,16 +104,20 @@ def _is_unanswered(messages: Sequence[AnyMessage]) -> bool:
 
 
 def _evidence(messages: Sequence[AnyMessage]) -> tuple[str | None, list[Document]]:
-    """The question and what was retrieved for it, where the last message is a final answer."""
+    """The question and what was retrieved for it, where the last message is a final answer and rests on that."""
     last = messages[-1]
     if not isinstance(last, AIMessage) or last.tool_calls:
         return None, []
     documents: list[Document] = []
+    searched: list[bool] = []
     for message in reversed(messages[:-1]):
         if isinstance(message, HumanMessage):
-            return message.text, documents
-        if isinstance(message, ToolMessage) and isinstance(message.artifact, list):
-            documents = [*_documents(message.artifact), *documents]
+            found_nothing = bool(searched) and all(searched)
+            return (message.text if documents or found_nothing else None), documents
+        if isinstance(message, ToolMessage):
+            searched.append(isinstance(message.artifact, list))
+            if searched[-1]:
+                documents = [*_documents(message.artifact), *documents]
     return None, []
 
 

@@ -100,6 +100,33 @@ def test_what_was_retrieved_before_an_interrupt_still_counts_after_it():
     assert last.text == "It was opened in 1932. [1]"
 
 
+async def test_where_a_search_found_nothing_there_is_no_answer():
+    def told():
+        """The weather."""
+        return "Sunny."
+
+    nothing = retriever_tool(RunnableLambda(lambda _: []))
+    asked = {"messages": [HumanMessage("When was the bridge opened?")]}
+    both = AIMessage("", tool_calls=[*CALL.tool_calls, {"name": "told", "args": {}, "id": "2"}])
+    for call, text in ((CALL, "The documents do not answer this."), (both, "In 1955.")):  # a tool may have told it
+        for run in ("invoke", "ainvoke"):
+            built = create_agent(
+                agent(call, AIMessage("In 1955.")),
+                tools=[nothing, told],
+                middleware=[GroundingMiddleware(ScriptedModel())],
+            )
+            result = built.invoke(asked) if run == "invoke" else await built.ainvoke(asked)
+            assert result["messages"][-1].text == text
+
+
+def test_texts_can_be_searched_as_they_are():
+    search = retriever_tool([TEXT, *(f"The mill number {number} closed." for number in range(7))])
+    assert search.invoke({"query": "bridge"}).startswith("Passage 1: The bridge was opened in 1932.")
+    assert "mill" not in search.invoke({"query": "bridge"})
+    with pytest.raises(InvalidParameterError, match="not one str"):
+        retriever_tool(TEXT)
+
+
 def test_an_answer_without_retrieval_stays():
     built = create_agent(agent(AIMessage("Hello!")), tools=[tool()], middleware=[GroundingMiddleware(ScriptedModel())])
     assert built.invoke({"messages": [HumanMessage("Hi")]})["messages"][-1].text == "Hello!"
