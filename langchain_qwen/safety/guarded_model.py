@@ -72,6 +72,10 @@ class GuardedChatModel(Together):
         policy = {"policy_hash": self.parser.policy.hash, "policy_language": self.parser.language}
         return {**self.model._identifying_params, **policy}
 
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """What caches know a call by: the model within says what its arguments mean."""
+        return f"{super()._get_llm_string()}---{self.model._get_llm_string(stop, **kwargs)}"
+
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
         return self.model._get_ls_params(stop, **kwargs)
 

@@ -11,7 +11,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage, SystemMessage
 from langchain_core.rate_limiters import BaseRateLimiter
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from langchain_qwen import ChatQwen
 from langchain_qwen.safety import Policy, SafetyParser
@@ -141,6 +141,10 @@ class TestWhatIsSetForTheModelCountsForTheGuardedOne:
         assert len(cache._cache) == 2
         SafetyParser(PARSER.policy, language="de").guard(model).invoke("x")  # it may be refused in German
         assert len(cache._cache) == 3
+        first, second = (create_model("Answer", **{field: (bool, ...)}) for field in ("yes", "no"))
+        for form in (first, second, first):
+            PARSER.guard(model).invoke("x", response_format=form, max_tokens=40)
+        assert len(cache._cache) == 5
 
 
 async def test_no_event_of_a_guarded_model_shows_what_was_masked():
