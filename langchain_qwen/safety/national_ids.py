@@ -11,25 +11,50 @@ from functools import lru_cache
 from typing import Any
 
 from stdnum import luhn
+from stdnum.ar import cuit
+from stdnum.at import vnr
 from stdnum.au import tfn
 from stdnum.be import nn
+from stdnum.bg import egn
 from stdnum.br import cpf
 from stdnum.ch import ssn as ahv
+from stdnum.cl import rut
 from stdnum.cn import ric
+from stdnum.cz import rc
 from stdnum.de import idnr
 from stdnum.dk import cpr
+from stdnum.ec import ci
+from stdnum.ee import ik
 from stdnum.es import dni, nie
 from stdnum.fi import hetu
 from stdnum.fr import nir
 from stdnum.gb import nhs
+from stdnum.gr import amka
+from stdnum.hr import oib
+from stdnum.id import nik
+from stdnum.ie import pps
+from stdnum.il import idnr as idnr_il
 from stdnum.in_ import aadhaar, pan
+from stdnum.is_ import kennitala
 from stdnum.it import codicefiscale
+from stdnum.jp import in_
 from stdnum.kr import rrn
-from stdnum.mx import curp
+from stdnum.mx import curp, rfc
+from stdnum.my import nric
 from stdnum.nl import bsn
+from stdnum.no import fodselsnummer
+from stdnum.nz import ird
 from stdnum.pl import pesel
+from stdnum.pt import nif
+from stdnum.ro import cnp
+from stdnum.ru import inn
 from stdnum.se import personnummer
+from stdnum.si import emso
+from stdnum.th import pin
+from stdnum.tr import tckimlik
+from stdnum.ua import rntrc
 from stdnum.us import itin, ssn
+from stdnum.za import idnr as idnr_za
 
 from langchain_qwen.safety.letters import fold_text
 from langchain_qwen.safety.prefixes import ASCII_WORD
@@ -97,9 +122,36 @@ _LABELS: dict[str, Callable[[str], bool]] = {
     "bsn|burgerservicenummer": _valid(bsn),
     "tfn|tax file": _valid(tfn),
     "cpf": _valid(cpf),
-    "cpr|personnummer": _valid(cpr, personnummer),
+    "cpr|personnummer": _valid(cpr, personnummer, fodselsnummer),
     "numero de securite sociale|securite sociale|insee": _valid(nir),
+    "fodselsnummer|fodselsnr|personnr": _valid(fodselsnummer),
+    "kennitala": _valid(kennitala),
+    "isikukood|asmens kodas": _valid(ik),
+    "rodne cislo": _valid(rc),
+    "cnp|cod numeric personal": _valid(cnp),
+    "egn|егн": _valid(egn),
+    "emso|jmbg": _valid(emso),
+    "oib": _valid(oib),
+    "amka|αμκα": _valid(amka),
+    "pps|ppsn": _valid(pps),
+    "nif|contribuinte": _valid(nif, dni, nie),
+    "svnr|sozialversicherungsnummer|versicherungsnummer": _valid(vnr),
+    "инн|inn": _valid(inn),
+    "рнокпп|ипн|rnokpp": _valid(rntrc),
+    "tckn|tc kimlik|t\\.?c\\.? kimlik|kimlik": _valid(tckimlik),
+    "teudat zehut|mispar zehut|תעודת זהות|מספר זהות": _valid(idnr_il),
+    "my ?kad|nric|no kad pengenalan": _valid(nric),
+    "nik|ktp": _valid(nik),
+    "เลขประจําตัวประชาชน|เลขบัตรประชาชน|thai id": _valid(pin),
+    "my number|マイナンバー|個人番号": _valid(in_),
+    "rut": _valid(rut),
+    "rfc": _valid(rfc),
+    "cuil|cuit": _valid(cuit),
+    "cedula": _valid(ci),
+    "rsa id|sa id|south african id": _valid(idnr_za),
+    "ird": _valid(ird),
 }
+_LABELS = {fold_text(words): check for words, check in _LABELS.items()}
 _PASSPORT_WORDS = fold_text(
     "passport|reisepass|reisepassnummer|passnummer|passeport|pasaporte|passaporto|paszport|paspoort|"
     "паспорт|护照|护照号码|パスポート|여권"

@@ -100,6 +100,41 @@ def test_this_only_looks_like_it(detector, text):
     assert scan(detector, text) == text
 
 
+@pytest.mark.parametrize(
+    ("words", "number", "wrong"),
+    [
+        ("Fødselsnummer:", "15108695088", "15108695098"),
+        ("RUT", "76.086.428-5", "76.086.428-4"),
+        ("RFC:", "GODE561231GR8", "GODE569931GR8"),
+        ("ИНН", "500100732259", "500100732269"),
+        ("T.C. Kimlik No:", "17291716060", "17291716070"),
+        ("Teudat zehut", "39337423", "39337433"),
+        ("NRIC", "770305-02-1234", "771305-02-1234"),
+        ("CNP", "1630615123457", "1630615123467"),
+        ("ЕГН", "7523169263", "7523169273"),
+        ("Rodné číslo:", "710319/2745", "710319/2755"),
+        ("OIB", "33392005961", "33392005971"),
+        ("Isikukood", "36805280109", "36805280119"),
+        ("PPS number", "6433435F", "6433436F"),
+        ("РНОКПП", "1759013776", "1759013786"),
+        ("ΑΜΚΑ", "01013099997", "01013099907"),
+        ("CUIT", "20-05536168-2", "20-05536168-3"),
+        ("SA ID number:", "7503305044089", "7503305044099"),
+        ("SVNR", "1237 010180", "1237 010190"),
+        ("NIF", "501964843", "501964853"),
+        ("EMŠO", "0101006500006", "0101006500016"),
+        ("NIK", "3171011708450001", "3171011799450001"),
+        ("マイナンバー", "6214 9832 0257", "6214 9832 0267"),
+        ("cédula", "1714307103", "1714307113"),
+        ("IRD number", "49-091-850", "49-091-860"),
+        ("kennitala", "450401-3150", "450401-3160"),
+    ],
+)
+def test_ids_of_further_countries_behind_their_names(words, number, wrong):
+    assert scan("national_id", f"{words} {number}, ok") == f"{words} [R], ok"
+    assert scan("national_id", f"{words} {wrong}, ok") == f"{words} {wrong}, ok"
+
+
 def test_nine_digits_are_a_social_security_number_only_behind_its_name():
     assert scan("national_id", "My SSN is 846155715.") == "My SSN is [R]."
     assert scan("national_id", "Order 846155715.") == "Order 846155715."
