@@ -26,7 +26,7 @@ class GenerationParameters(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid")
 
-    temperature: float | None = Field(default=None, ge=0)
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Randomness; 0 is greedy: always the most likely token."""
 
     top_k: int | None = Field(default=None, ge=0)

@@ -320,6 +320,7 @@ class TestBadInput:
             ({"stop": [1]}, errors.InvalidParameterError, "stop"),
             ({"stop": 1}, errors.InvalidParameterError, "stop"),
             ({"timeout": math.nan}, errors.InvalidParameterError, "timeout"),
+            ({"temperature": math.inf}, errors.InvalidParameterError, "temperature"),
             ({"logit_bias": {5: math.nan}}, errors.InvalidParameterError, "logit_bias"),
             ({"precision": "int3"}, errors.InvalidParameterError, "precision"),
         ],
