@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_origin
 
 from langchain_core.tools import BaseTool, create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
@@ -30,6 +30,8 @@ def json_schema_of(source: Any) -> dict[str, Any]:
         InvalidSchemaError: Where there is none.
     """
     with _typed_errors(source):
+        if get_origin(source) is not None:  # list[int], which Python 3.10 takes for a class
+            raise TypeError("it is no class of its own")
         converted = convert_to_json_schema(source)
         own = _recursive(source)
     return converted if own is None else {**own, "title": converted["title"]}

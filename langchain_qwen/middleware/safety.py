@@ -24,7 +24,7 @@ Guard = Callable[[Any], Any]
 class _GuardedRequest(ModelRequest[Any]):
     """A request whose model stays guarded where a middleware further in takes another one, as a fallback."""
 
-    guard: Guard
+    guard: Guard = staticmethod(lambda model: model)  # while the request is made
 
     @classmethod
     def of(cls, request: ModelRequest[Any], guard: Guard) -> _GuardedRequest:

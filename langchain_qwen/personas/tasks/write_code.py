@@ -113,6 +113,8 @@ def _refusal(database: sqlite3.Connection, statement: str) -> str | None:
         database.execute(f"EXPLAIN {statement}")
     except sqlite3.Error as error:
         return str(error) if _SQL_SYNTAX.search(str(error)) else None
+    except sqlite3.Warning as error:  # Python 3.10's for characters that no statement holds
+        return str(error)
     return None
 
 

@@ -230,7 +230,16 @@ def test_weights_of_another_shape_are_named(tiny_checkpoint: Path, tmp_path: Pat
         load(open_folder(folder))
 
 
-@pytest.mark.parametrize("setting", [{"dtype": "float7"}, {"initializer_range": "small"}])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"dtype": "float7"},
+        pytest.param(
+            {"initializer_range": "small"},
+            marks=pytest.mark.skipif(transformers.__version__.startswith("5.0."), reason="transformers 5.0 takes it"),
+        ),
+    ],
+)
 def test_what_only_transformers_refuses(tiny_checkpoint: Path, tmp_path: Path, setting: dict[str, Any]) -> None:
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
     values = json.loads((folder / "config.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 
 import pytest
@@ -228,7 +229,10 @@ def test_a_number_is_read_as_it_is_meant(text, number):
     [
         ("[" * 100_000, "json"),
         ("-" * 100_000 + "1", "python"),
-        ("x" + ".a" * 50_000, "python"),
+        pytest.param(
+            *("x" + ".a" * 50_000, "python"),
+            marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 parses it"),
+        ),
         ("select 1\0;", "sql"),
         ("select '\ud800'", "sql"),
     ],
