@@ -30,8 +30,6 @@ def json_schema_of(source: Any) -> dict[str, Any]:
         InvalidSchemaError: Where there is none.
     """
     with _typed_errors(source):
-        if get_origin(source) is not None:  # list[int], which Python 3.10 takes for a class
-            raise TypeError("it is no class of its own")
         converted = convert_to_json_schema(source)
         own = _recursive(source)
     return converted if own is None else {**own, "title": converted["title"]}
@@ -76,6 +74,8 @@ def _recursive(source: Any) -> dict[str, Any] | None:
 @contextmanager
 def _typed_errors(source: Any) -> Iterator[None]:
     try:
+        if get_origin(source) is not None:  # list[int], which Python 3.10 takes for a class
+            raise TypeError("it is no class of its own")
         yield
     except (TypeError, ValueError, PydanticUserError) as error:
         raise InvalidSchemaError(
