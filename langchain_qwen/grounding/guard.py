@@ -168,11 +168,9 @@ class CutoffGuard(Runnable[LanguageModelInput, CutoffVerdict]):
             if by is None or verdict.news is None:
                 return answering
             limit = unsure_above if isinstance(unsure_above, float | int) else by.limit
-            in_form = "response_format" in bound_arguments(answering)
-            unsure = reply_language(verdict.question).unsure
-            return FromMemory(
-                answering, news=verdict.news, by=by, unsure_above=1.0 if in_form else limit, unsure=unsure
-            )
+            if "response_format" in bound_arguments(answering):
+                limit = 1.0
+            return FromMemory(answering, verdict.question, news=verdict.news, by=by, unsure_above=limit)
 
         # LangChain makes the schema of the input of this annotation, and cannot look up the names of this file.
         def choose(asked: Any, config: RunnableConfig, **arguments: Any) -> Any:

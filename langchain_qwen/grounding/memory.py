@@ -16,6 +16,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_qwen.grounding import features
 from langchain_qwen.grounding.risk import Logistic
 from langchain_qwen.inputs import followed_by
+from langchain_qwen.personas.languages import reply_language
 
 FEATURES = ("mean_log_probability", "least_log_probability", "news")
 RAISES = frozenset({"news"})
@@ -27,20 +28,20 @@ class FromMemory(Runnable[LanguageModelInput, AIMessage]):
 
     Args:
         model: Answers. It must report log probabilities.
+        question: What is asked; the note is in its language.
         news: The log odds that the question is about news, as `CutoffVerdict.news`.
         by: Reads the risk off.
         unsure_above: The risk above which an answer says so.
-        unsure: What it says.
     """
 
     def __init__(
-        self, model: Runnable[LanguageModelInput, Any], *, news: float, by: Logistic, unsure_above: float, unsure: str
+        self, model: Runnable[LanguageModelInput, Any], question: str, *, news: float, by: Logistic, unsure_above: float
     ):
         self._model = model.bind(logprobs=True)
+        self._question = question
         self._news = news
         self._by = by
         self._unsure_above = unsure_above
-        self._unsure = unsure
 
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> AIMessage:  # noqa: A002
         """The answer, with what there is to say of it."""
@@ -95,7 +96,7 @@ class FromMemory(Runnable[LanguageModelInput, AIMessage]):
         risk = self._risk(chunks)
         if risk is None:
             return None
-        text = f"\n\n{self._unsure}" if risk > self._unsure_above else ""
+        text = f"\n\n{reply_language(self._question).unsure}" if risk > self._unsure_above else ""
         return AIMessageChunk(content=text, id=chunks[-1].id, response_metadata={RISK: risk})
 
     def _told(self, message: AIMessage) -> AIMessage:

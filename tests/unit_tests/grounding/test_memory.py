@@ -52,7 +52,7 @@ def test_it_says_so_in_the_language_of_the_question():
 
 def test_risk_is_read_off_odds_and_news():
     model = ScriptedModel(answer="Yes, it did.", log_probability=-0.5)
-    said = FromMemory(model, news=1.5, by=BY, unsure_above=1.0, unsure=UNSURE).invoke("Did it rain?")
+    said = FromMemory(model, "Did it rain?", news=1.5, by=BY, unsure_above=1.0).invoke("Did it rain?")
     assert said.response_metadata["risk"] == pytest.approx(1 / (1 + math.exp(-2.0)))
     assert said.text == "Yes, it did."
 
@@ -62,7 +62,7 @@ def test_blocks_get_a_block():
         [{"type": "text", "text": "Hm."}], response_metadata={"logprobs": {"content": [{"logprob": -3.0}]}}
     )
     model = ScriptedModel(answer="")
-    told = FromMemory(model, news=0.0, by=BY, unsure_above=0.5, unsure=UNSURE)._told(message)
+    told = FromMemory(model, "Did it rain?", news=0.0, by=BY, unsure_above=0.5)._told(message)
     assert told.content == [{"type": "text", "text": "Hm."}, {"type": "text", "text": f"\n\n{UNSURE}"}]
     assert message.content == [{"type": "text", "text": "Hm."}]
 
@@ -75,7 +75,7 @@ def test_calls_and_answers_without_odds_have_no_risk(tokens):
         tool_calls=[call] if tokens else [],
         response_metadata={"logprobs": {"content": tokens}},
     )
-    told = FromMemory(ScriptedModel(answer=""), news=0.0, by=BY, unsure_above=0.0, unsure=UNSURE)._told(message)
+    told = FromMemory(ScriptedModel(answer=""), "Did it rain?", news=0.0, by=BY, unsure_above=0.0)._told(message)
     assert told == message
 
 
