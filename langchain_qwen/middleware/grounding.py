@@ -115,9 +115,10 @@ def _evidence(messages: Sequence[AnyMessage]) -> tuple[str | None, list[Document
             found_nothing = bool(searched) and all(searched)
             return (message.text if documents or found_nothing else None), documents
         if isinstance(message, ToolMessage):
-            searched.append(isinstance(message.artifact, list))
-            if searched[-1]:
-                documents = [*_documents(message.artifact), *documents]
+            artifact = message.artifact if isinstance(message.artifact, list) else [None]
+            found = [*_documents(artifact)]
+            searched.append(len(found) == len(artifact))  # a list of something else is what a tool told
+            documents = [*found, *documents]
     return None, []
 
 

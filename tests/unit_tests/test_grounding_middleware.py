@@ -13,6 +13,7 @@ from langchain_core.documents import Document
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool as structured
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import Field
 
@@ -105,14 +106,23 @@ async def test_where_a_search_found_nothing_there_is_no_answer():
         """The weather."""
         return "Sunny."
 
+    @structured(response_format="content_and_artifact")
+    def listed():
+        """The years."""
+        return "1955", [1955]
+
     nothing = retriever_tool(RunnableLambda(lambda _: []))
     asked = {"messages": [HumanMessage("When was the bridge opened?")]}
-    both = AIMessage("", tool_calls=[*CALL.tool_calls, {"name": "told", "args": {}, "id": "2"}])
-    for call, text in ((CALL, "The documents do not answer this."), (both, "In 1955.")):  # a tool may have told it
+    both, list_too = (
+        AIMessage("", tool_calls=[*CALL.tool_calls, {"name": name, "args": {}, "id": "2"}])
+        for name in ("told", "listed")
+    )
+    unanswered, by_a_tool = "The documents do not answer this.", "In 1955."
+    for call, text in ((CALL, unanswered), (both, by_a_tool), (list_too, by_a_tool)):
         for run in ("invoke", "ainvoke"):
             built = create_agent(
                 agent(call, AIMessage("In 1955.")),
-                tools=[nothing, told],
+                tools=[nothing, told, listed],
                 middleware=[GroundingMiddleware(ScriptedModel())],
             )
             result = built.invoke(asked) if run == "invoke" else await built.ainvoke(asked)
