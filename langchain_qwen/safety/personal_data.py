@@ -38,7 +38,7 @@ _EXTENSION = r" ?(?:x|ext\.?) ?[0-9]{1,6}"
 _EXTENDED = re.compile(rf"{_EXTENSION}\Z", re.IGNORECASE)
 # Numbers of seven and eight digits, which plans of small countries and of towns have, count behind a word that says so.
 _CALLED = fold_text(
-    r"(?:(?:tele|smart)?phone|tel|telephone|mobile|cell|cellphone|call|dial|reach|hotline|telefon|telefonnummer|mobil|mobilnummer"
+    r"(?:(?:tele|smart)?phone|tel|mobile|cell|cellphone|call|dial|reach|hotline|telefon|telefonnummer|mobil|mobilnummer"
     r"|handynummer|rufnummer|ring|telefono|numero|telefone|telefoon)"
 )
 _SHORT_DIGITS = r"[0-9]{2,8}(?:[ -]?[0-9]{2,4}){0,3}"
